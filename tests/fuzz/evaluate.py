@@ -254,6 +254,8 @@ def _check_valid(model: ModelProto) -> None:
         schema = defs.get_schema(node.op_type, version, node.domain)
         if schema.deprecated or any(a.name not in schema.attributes for a in node.attribute):
             raise Reject("not in this opset")
+        if any(not n and f.option == f.option.Single for n, f in zip(node.input, schema.inputs)):
+            raise Reject("an operand that must be there")
     try:
         shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:  # its errors are of many kinds

@@ -26,6 +26,9 @@ ATTRIBUTES: Mapping[str, tuple[int, Mapping[int, str]]] = {
     },
 }
 SINGLE = frozenset({"k", "ratio", "value", "min", "max"})  # one number, not a list
+NEGATIVE = 11  # from there axes may count from the end
+BROADCAST = 8  # from there these operators broadcast
+ALIKE = frozenset({"Sum", "Mean", "Max", "Min"})
 SCALES = 11  # from there Resize takes a region in front of its scales
 
 
@@ -34,6 +37,10 @@ def written(
 ) -> tuple[str, list[Tensor | None], dict[str, Any]]:
     """The operator, its operands and its attributes in the form of that opset. Raises Reject where it has none."""
     operands, attrs = list(operands), dict(attrs)
+    if opset < NEGATIVE and operands and operands[0] is not None:
+        _counted_from_the_start(op, operands, attrs)
+    if opset < BROADCAST and op in ALIKE and len({t.shapes() for t in operands if t is not None}) > 1:
+        raise Reject("operands of one shape only")
     since, names = ATTRIBUTES.get(op, (0, {}))
     if op == "Resize" and opset < SCALES:
         return _resize(operands, attrs, opset)
@@ -48,6 +55,18 @@ def written(
     if any(t is not None for t in operands[len(names) + 1 :]):
         raise Reject("newer")
     return op, operands[:1], attrs
+
+
+def _counted_from_the_start(op: str, operands: list[Tensor | None], attrs: dict[str, Any]) -> None:
+    """Axes as numbers from 0. Raises Reject where an operand holds one that is not."""
+    rank = operands[0].rank + (op == "OneHot")
+    axes = operands[1] if op in ("Squeeze", "Unsqueeze", "ReduceSum") and len(operands) > 1 else None
+    if axes is not None and axes.constant is not None and (axes.constant < 0).any():
+        raise Reject("axes from the end")
+    if isinstance(axis := attrs.get("axis"), int) and axis < 0 and rank:
+        attrs["axis"] = axis % rank
+    if axes := attrs.get("axes"):
+        attrs["axes"] = [i % rank for i in axes]
 
 
 def _resize(operands: list[Tensor | None], attrs: dict[str, Any], opset: int) -> tuple[str, list, dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from .case import Case, all_nodes
 from .draws import is_float
@@ -36,6 +36,15 @@ def says(*patterns: str) -> Test:
 def has(*ops: str) -> Test:
     """A node of one of the operators."""
     return lambda case, text: any(full_name(n) in ops for n in all_nodes(case.model.graph))
+
+
+def casts_to(*types: int) -> Test:
+    """A Cast to one of them."""
+    return lambda case, text: any(
+        n.op_type == "Cast" and a.name == "to" and a.i in types
+        for n in all_nodes(case.model.graph)
+        for a in n.attribute
+    )
 
 
 def both(*tests: Test) -> Test:
@@ -218,6 +227,15 @@ FAULTS = [
     Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear", "DynamicQuantizeLinear")),
     Known("MeanVarianceNormalization", "the variance is mean(x²) - mean(x)², which rounding makes negative", has(
         "MeanVarianceNormalization",
+    )),
+    Known("bytes of NaN and infinity", "what is quantised within an operator has no scale then", non_finite_reaches(
+        "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE",
+    )),
+    Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", has(
+        "com.microsoft::QMoE",
+    )),
+    Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(
+        TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2,
     )),
     Known("sequence of no steps", "the last state is 0, also where there is an initial one", _sequence_of_no_steps),
     Known("Fourier transforms of lengths that are no power of two", "they go through a chirp in float32: 1e-5 off", has(

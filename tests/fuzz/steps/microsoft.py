@@ -29,6 +29,13 @@ def heads_of(d: Draft, width: int) -> int:
     return d.draw.one_of(*(h for h in (1, 2, 4) if width % h == 0))
 
 
+def seen(d: Draft, shape: tuple[int, ...]) -> Tensor:
+    """A mask that leaves each query a key: where all scores are moved by -10000, few of their digits are left."""
+    mask = d.draw.array("int32", shape, 0, 1)
+    mask[..., 0] = 1
+    return d.const(mask)
+
+
 @step(2)
 def attention(d: Draft) -> object:
     """From projected weights: masks of each form, causal, a past, the present."""
@@ -46,7 +53,7 @@ def attention(d: Draft) -> object:
         if shape == (batch,) and past is None:
             mask = d.const(d.draw.array("int32", shape, 1, total))
         elif shape is not None and len(shape) > 1:
-            mask = d.const(d.draw.array("int32", shape, 0, 1))
+            mask = seen(d, shape)
     return d.node(
         op("Attention"), x, w, b, mask, past, num_heads=heads, unidirectional=d.draw.one_of(None, 0, 1),
         scale=d.draw.one_of(None, 0.3), outputs=2 if past or d.draw.chance(0.3) else 1,
@@ -64,7 +71,7 @@ def multi_head(d: Draft) -> object:
     keys = d.draw.one_of(length, length, 1, 5)
     k, v = (d.operand(x.dtype, (batch, keys, width), -1, 1) for _ in range(2))
     bias = d.weights(3 * width, dtype=x.dtype) if d.draw.chance(0.4) else None
-    mask = d.const(d.draw.array("int32", (batch, keys), 0, 1)) if d.draw.chance(0.3) else None
+    mask = seen(d, (batch, keys)) if d.draw.chance(0.3) else None
     scores = None
     if d.draw.chance(0.3):
         scores = d.operand(x.dtype, (d.draw.one_of(1, batch), d.draw.one_of(1, heads), length, keys), -1, 1)
