@@ -47,6 +47,15 @@ def casts_to(*types: int) -> Test:
     )
 
 
+def attribute(op: str, name: str, value: object) -> Test:
+    """A node with that attribute."""
+    return lambda case, text: any(
+        n.op_type == op and a.name == name and helper.get_attribute_value(a) == value
+        for n in all_nodes(case.model.graph)
+        for a in n.attribute
+    )
+
+
 def both(*tests: Test) -> Test:
     return lambda case, text: all(test(case, text) for test in tests)
 
@@ -211,6 +220,9 @@ REFUSALS = [
     ),
     Known("Reshape of nothing", "-1 beside a dim of 0", says("Reshape.*cannot be reshaped.*Input shape:{[^}]*\\b0\\b")),
     Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
+    Known("softmax of a vector", "before opset 13 the axis was 1 by default, which a vector does not have", both(
+        has("Softmax", "LogSoftmax", "Hardmax"), says("HandleNegativeAxis"),
+    )),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -258,6 +270,9 @@ FAULTS = [
     Known("infinity through Clip", "without a bound the largest finite number is it", non_finite_reaches("Clip")),
     Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(
         has("Resize"), says("NaN or infinity"),
+    )),
+    Known("Resize of a region by scales", "the size of the result leaves out the region's", both(
+        attribute("Resize", "coordinate_transformation_mode", b"tf_crop_and_resize"), says("has shape"),
     )),
     Known("Loop of no trips", "what it collects has dims of 0 where the body's result has no declared ones", both(
         has("Loop"), says(r"has shape \(0,"),
