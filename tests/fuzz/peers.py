@@ -220,9 +220,14 @@ REFUSALS = [
     ),
     Known("Reshape of nothing", "-1 beside a dim of 0", says("Reshape.*cannot be reshaped.*Input shape:{[^}]*\\b0\\b")),
     Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
-    Known("softmax of a vector", "before opset 13 the axis was 1 by default, which a vector does not have", both(
-        has("Softmax", "LogSoftmax", "Hardmax"), says("HandleNegativeAxis"),
-    )),
+    Known(
+        "softmax of a vector",
+        "before opset 13 the axis was 1 by default, which a vector does not have",
+        both(
+            has("Softmax", "LogSoftmax", "Hardmax"),
+            says("HandleNegativeAxis"),
+        ),
+    ),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -236,12 +241,12 @@ FAULTS = [
         "LSTM", "GRU", "RNN",
     )),
     Known("NaN in LRN", "the sum over channels slides: a NaN or an infinity stays in it", non_finite_reaches("LRN")),
-    Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear", "DynamicQuantizeLinear")),
+    Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear")),
     Known("MeanVarianceNormalization", "the variance is mean(x²) - mean(x)², which rounding makes negative", has(
         "MeanVarianceNormalization",
     )),
     Known("bytes of NaN and infinity", "what is quantised within an operator has no scale then", non_finite_reaches(
-        "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE",
+        "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE",
     )),
     Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", has(
         "com.microsoft::QMoE",
@@ -262,7 +267,7 @@ FAULTS = [
     )),
     Known("Shrink in float32", "float64 goes through float32: 1e-7 off", _of_double("Shrink")),
     Known("positions in float32", "where it samples: 1e-6 of the size off", both(
-        has("Resize", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
+        has("Resize", "Upsample", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
     )),
     Known("powers that integers can't hold", "of a float exponent: ONNX does not say what they are", both(
         has("Pow"), says("^differs|: differs"),
