@@ -145,7 +145,7 @@ REFUSALS = [
         says(
             "NOT_IMPLEMENTED",
             "does not support double yet",
-            "Linear' mode only supports",
+            "mode only supports",
             r"NumDimensions\(\) == 4",
             "data type is not supported with Scatter",
             "Pool.*padding values must be non-negative",
@@ -239,6 +239,9 @@ FAULTS = [
     )),
     Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
         "LSTM", "GRU", "RNN",
+    )),
+    Known("NaN in attention", "a score that is NaN may count as one that is hidden", non_finite_reaches(
+        "Attention", "MultiHeadAttention", "GroupQueryAttention",
     )),
     Known("NaN in LRN", "the sum over channels slides: a NaN or an infinity stays in it", non_finite_reaches("LRN")),
     Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear")),
