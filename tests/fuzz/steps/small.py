@@ -39,9 +39,14 @@ def narrowed(d: Draft) -> Tensor:
     return d.node("Cast", x, to=number(to), saturate=saturate)
 
 
+def small_value(d: Draft) -> Tensor:
+    fits = [t for t in d.values if t.dtype in SMALL]
+    return d.draw.one_of(*fits) if fits else narrowed(d)
+
+
 @step(2, opset=19)
 def widened(d: Draft) -> Tensor:
-    x = d.pick(lambda t: t.dtype in SMALL)
+    x = small_value(d)
     return d.node("Cast", x, to=d.draw.one_of(1, 1, 1, 10, 11, 16, *([6] if integer_range(x.dtype) else [])))
 
 
@@ -113,7 +118,9 @@ def by_tensor(d: Draft) -> Tensor:
 @step(0.7, opset=19)
 def chosen(d: Draft) -> Tensor:
     """Small values chosen, compared or joined without arithmetic."""
-    x = d.pick(lambda t: t.dtype in SMALL and t.rank > 0 and t.size > 0)
+    x = small_value(d)
+    if not x.rank or not x.size:
+        raise Reject("nothing to choose")
     match d.draw.one_of("Gather", "Concat", "Where", "Slice", "Expand"):
         case "Gather":
             axis = d.axis(x, fixed=True)
