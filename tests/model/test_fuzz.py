@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +217,12 @@ def test_what_differs(got: list[float], what: str):
 # --- faults -----------------------------------------------------------------------------------------------------------
 def faulty() -> int:
     """A model that has the operator which the engines of fuzz_engines.py get wrong, among others."""
-    return next(i for i in range(WITH_FAULTY) if generate(SEED, i).operators()[FAULTY] and worlds(i) > 1)
+    return next(i for i in range(WITH_FAULTY) if has_faulty(i) and worlds(i) > 1)
+
+
+@cache
+def has_faulty(i: int) -> bool:
+    return generate(SEED, i).operators()[FAULTY] > 0
 
 
 def worlds(i: int) -> int:
@@ -231,9 +238,8 @@ def test_a_wrong_result_is_found_and_made_small():
 
 
 def test_what_ends_a_process_is_told_with_the_model(tmp_path: Path):
-    models = range(WITH_FAULTY)
-    ending = [i for i in models if generate(SEED, i).operators()[FAULTY]][:2]
-    others = [i for i in models if i not in ending][:2]
+    ending = list(islice(filter(has_faulty, range(WITH_FAULTY)), 2))
+    others = list(islice((i for i in range(WITH_FAULTY) if not has_faulty(i)), 2))
     summary = run(Plan(SEED, [*ending, *others], ["@fuzz_engines:ends"], tmp_path, jobs=1, seconds=3))
     assert [f["i"] for f in summary.findings] == ending and len(summary.seen) == 4
     for f in summary.findings:

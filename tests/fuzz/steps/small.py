@@ -34,7 +34,8 @@ def narrowed(d: Draft) -> Tensor:
     to = small_type(d)
     x = d.floats() if d.draw.chance(0.8) else d.pick(lambda t: integer_range(t.dtype) is not None)
     if bounds := integer_range(to):
-        x = d.node("Clip", x, d.const(bounds[0], x.dtype), d.const(bounds[1], x.dtype))
+        least, most = integer_range(x.dtype) or bounds
+        x = d.node("Clip", x, d.const(max(bounds[0], least), x.dtype), d.const(min(bounds[1], most), x.dtype))
     saturate = None if bounds else d.draw.one_of(None, None, 0, 1)
     return d.node("Cast", x, to=number(to), saturate=saturate)
 
