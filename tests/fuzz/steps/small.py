@@ -117,20 +117,17 @@ def by_tensor(d: Draft) -> Tensor:
 
 
 @step(0.7, opset=19)
-def chosen(d: Draft) -> Tensor:
-    """Small values chosen, compared or joined without arithmetic."""
+def moved(d: Draft) -> Tensor:
+    """Small values under another shape: what ONNX lets them be used for besides casts."""
     x = small_value(d)
-    if not x.rank or not x.size:
-        raise Reject("nothing to choose")
-    match d.draw.one_of("Gather", "Concat", "Where", "Slice", "Expand"):
-        case "Gather":
-            axis = d.axis(x, fixed=True)
-            return d.node("Gather", x, d.ints(0, x.shape[axis] - 1), axis=axis)
-        case "Concat":
-            return d.node("Concat", x, x, axis=d.axis(x))
-        case "Where":
-            return d.node("Where", d.const(d.draw.chance(0.5)), x, x)
-        case "Slice":
-            return d.node("Slice", x, d.ints(0), d.ints(2**31), d.ints(d.axis(x)))
+    match d.draw.one_of("Identity", "Reshape", "Transpose", "Unsqueeze", "Flatten"):
+        case "Reshape" if x.size and not x.open:
+            return d.node("Reshape", x, d.ints(-1))
+        case "Transpose" if x.rank > 1:
+            return d.node("Transpose", x, perm=d.draw.shuffled(range(x.rank)))
+        case "Unsqueeze" if x.rank < 8:
+            return d.node("Unsqueeze", x, d.ints(0))
+        case "Flatten":
+            return d.node("Flatten", x)
         case _:
-            return d.node("Expand", x, d.ints(2, *[1] * x.rank))
+            return d.node("Identity", x)
