@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.dims import Dim, Sym
 from graphc.lower.codes import CONTRARY, Code
 from graphc.lower.guards import summed_up
-from graphc.op import Attrs
 from graphc.sizes import Definition, Size, Trace, holds_sizes
 from graphc.types import TensorType
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
+from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import bytes_of, emit_unpacked, unpacked
