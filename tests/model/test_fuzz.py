@@ -21,6 +21,7 @@ from fuzz.draws import F32, Draw
 from fuzz.engines import ENGINES, RUNTIME
 from fuzz.evaluate import Reject, Tensor, evaluate, known
 from fuzz.generate import first_inputs, generate, open_dims
+from fuzz.peers import reasons
 from fuzz.steps import Step, load
 from fuzz_engines import FAULTY
 from onnx import helper
@@ -40,6 +41,12 @@ def test_random_models_on_every_engine(tmp_path: Path):
     assert all(summary.models[name] == MODELS // 3 for name in ENGINES if name.startswith("cpu"))
     assert summary.models[RUNTIME] > 0.7 * MODELS
     assert all(0.05 < ratio < 1 for ratio in summary.ratios.values()), "the tolerances are no measure of the errors"
+
+
+def test_the_page_names_every_explained_difference():
+    page = (Path(__file__).parents[2] / "docs" / "random-models.md").read_text()
+    missing = [name for name, reason in reasons().items() if f"| {name} | {reason} |" not in page]
+    assert not missing
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
