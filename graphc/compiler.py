@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc import backends, classes, zoo
+from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
@@ -29,7 +29,6 @@ from graphc.model import Model
 from graphc.objects import is_object
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
-from graphc.report import PassInfo, Pending
 from graphc.room import HOST, Memory
 from graphc.scores import class_scores
 from graphc.signature import Signature, Spec
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
+    from graphc.report import PassInfo, Pending
 
 
 def compile(  # noqa: A001  (the field's name)
@@ -79,7 +79,7 @@ def compile(  # noqa: A001  (the field's name)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
-    origin = origin_of(zoo.resolved(source), copy=cache and backend.capabilities.stores_plans)
+    origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
     compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
@@ -89,6 +89,15 @@ def compile(  # noqa: A001  (the field's name)
         if not shapes:
             compilation.forget()
     return model
+
+
+def _located(source: Any) -> Any:
+    """The path of the page that 'zoo:NAME' names, else the source itself."""
+    if isinstance(source, str) and source.startswith("zoo:"):
+        from graphc import zoo
+
+        return zoo.resolved(source)
+    return source
 
 
 def _params(params: Any) -> tuple[tuple[str, Any], ...]:
@@ -444,6 +453,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
 def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
     from graphc import pipeline
     from graphc.passes.log import Log
+    from graphc.report import PassInfo
 
     started, log = time.perf_counter(), Log()
 

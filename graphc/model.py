@@ -20,7 +20,6 @@ from graphc.executable import PLANNING, Executable, Quick, Shared, remember, tak
 from graphc.growing_plans import GrowingPlans
 from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
-from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from graphc.graph import Graph
     from graphc.growing import Growth
+    from graphc.report import Pending, Plan
     from graphc.room import Memory
     from graphc.session import Session
     from graphc.state import State

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from graphc.backend import Request, whole_number
+from graphc.backends.cpu.hardware import cpu_count, machine
 from graphc.backends.cpu.parts import without
-from graphc.backends.cpu.target import cpu_count, detect, machine
 from graphc.errors import InputError
 
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
@@ -45,6 +45,8 @@ class CpuOptions:
             raise InputError(f"tune must be True or False, not {tune!r}")
         isa = request.variant or None
         if isa:
+            from graphc.backends.cpu.target import detect
+
             detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
         return cls(isa, threads or cpu_count(), int(winograd), tune, without(frozenset(request.disabled)))
 

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from graphc.expr import Expr
+if TYPE_CHECKING:
+    from graphc.expr import Expr
 
 
 @dataclass(frozen=True, eq=False)

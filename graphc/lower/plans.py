@@ -10,22 +10,21 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from graphc.classes import Sources
 from graphc.documents import read_document, write_document
-from graphc.errors import Location
-from graphc.lower.binder import Binding
-from graphc.lower.binding import Register, SizeProgram, with_dims, with_numbers
-from graphc.lower.checks import CHECKS, Among, Check
-from graphc.lower.memory import measured
-from graphc.lower.program import Assembled, Extern, HostCall, JumpCall, Slots
-from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
+from graphc.lower.assembled import Assembled, Extern, HostCall, JumpCall, Slots
+from graphc.lower.registers import Binding, Register, SizeProgram, with_dims, with_numbers
+from graphc.lower.segment import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
-from graphc.report import FusionNote, Interval, Measure, MemoryReport, PassInfo, Plan, StepInfo
 from graphc.types import TensorType, dtype_from_name
+
+if TYPE_CHECKING:
+    from graphc.lower.checks import Check
+    from graphc.report import FusionNote, Measure, MemoryReport, PassInfo, Plan, StepInfo
 
 MAX_PLANS = 256  # of one model
 
@@ -85,6 +84,8 @@ class CompiledPlan:
 
     def described(self, measure: Measure, because: tuple[str, ...] = ()) -> Plan:
         """What a person is told. measure, because: see `Plan`."""
+        from graphc.report import Plan
+
         r = self.report()
         shapes = {n: t.shape for n, t in self.inputs}
         told = r.steps, r.memory, r.notes, r.passes
@@ -92,6 +93,8 @@ class CompiledPlan:
 
     def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
         """For a person: with numbers in the place of registers."""
+        from graphc.lower.memory import measured
+
         if self.sources is None or self.assembled.binding is None:
             return self
         sizes = self.sources.sizes(arrays)
@@ -202,6 +205,8 @@ class PlanFolder:
 
 def can_keep(plan: CompiledPlan, new: Segment) -> bool:
     """Host steps, results that are constants, and constants in memory only are not kept. new: a file to be adopted."""
+    from graphc.lower.checks import CHECKS
+
     a = plan.assembled
     return (
         not any(isinstance(r, HostCall) for r in a.runs)
@@ -329,12 +334,17 @@ def _tuples(value: Any) -> Any:
 
 
 def _check_document(check: Check) -> tuple[str, Any]:
+    from graphc.lower.checks import Among
+
     if isinstance(check, Among):
         return Among.__name__, {"checks": [_check_document(c) for c in check.checks]}
     return type(check).__name__, asdict(check)
 
 
 def _check(name: str, values: Mapping[str, Any]) -> Any:
+    from graphc.errors import Location
+    from graphc.lower.checks import CHECKS, Among
+
     if name == Among.__name__:
         return Among(tuple(_check(*c) for c in values["checks"]))
     source = values["source"]
@@ -342,6 +352,8 @@ def _check(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _report(r: Mapping[str, Any]) -> Report:
+    from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
+
     memory = r["memory"] | {"intervals": [_record(Interval, i) for i in r["memory"]["intervals"]]}
     return Report(
         tuple(_record(StepInfo, s) for s in r["steps"]),

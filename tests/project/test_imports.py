@@ -25,7 +25,7 @@ PARTS = {
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
-    "program": "lower.storage lower.program lower.kernel lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
+    "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
     "disk": "origin store model_folder documents fingerprint",
     "run": "backend executable segments loop_rows held_programs model arguments session session_file sessions growing_plans in_place room",
     "zoo": "zoo",

@@ -14,14 +14,14 @@ from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
 from graphc.backends.cpu.runtime.bound import Bound, Guards
-from graphc.classes import Sources
 from graphc.executable import check_results
-from graphc.lower.program import Assembled, HostCall
-from graphc.lower.storage import aligned_empty
+from graphc.lower.aligned import aligned_empty
+from graphc.lower.assembled import Assembled, HostCall
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.threads import Executor
+    from graphc.classes import Sources
     from graphc.graph import Node
 
 
