@@ -9,11 +9,12 @@ what they are after the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.records import record
 from graphc.sizes import array_of, hint_of
 from graphc.state import APPENDS
 
@@ -36,7 +37,7 @@ class TooSmall(CantGrow):
         self.length = length
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Growth:
     """An input and the output that begins with its elements, along an axis, by name."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 from graphc import objects
 from graphc.growing import Growth
 from graphc.objects import ObjectType
+from graphc.records import record
 from graphc.state import State
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Spec:
     """An input or output: shape entries are ints or names of symbolic dims; None while unknown.
 
@@ -60,7 +61,7 @@ class Spec:
 _SPECS = ("inputs", "outputs", "optional", "declared")  # fields of a signature
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Signature:
     """What calling a model needs to know.
 

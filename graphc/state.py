@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
 from graphc.objects import is_object
+from graphc.records import record
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
     from graphc.types import TensorType
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class State:
     """An input and an output of one dtype and rank, by name.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 import numpy as np
+
+from graphc.records import record
 
 if TYPE_CHECKING:
     from graphc.graph import Node
@@ -36,7 +37,7 @@ class Extern(NamedTuple):
     dtype: np.dtype
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class HostCall:
     """A host step: operands are constants or indices of externs, results indices of externs. Where types or attributes of the
     node hold sizes, these are registers (graphc/lower/binding.py)."""
@@ -46,7 +47,7 @@ class HostCall:
     outputs: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class JumpCall:
     """A jump. word: of the table, with the address of its condition, or None. to: the run that follows, by its number. reports: of
     the steps that it goes back over: their first words in the table."""
@@ -63,7 +64,7 @@ Part: TypeAlias = Union[
 ]  # of a run: (first, count) of native steps, or what is between such
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Assembled:
     """A program without addresses.
 

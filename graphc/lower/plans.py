@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from graphc.lower.assembled import Assembled, Extern, HostCall, JumpCall, Slots
 from graphc.lower.registers import Binding, Register, SizeProgram, with_dims, with_numbers
 from graphc.lower.segment import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
+from graphc.records import record
 from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class KernelName(NamedTuple):
     symbol: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Report:
     """What a plan tells of itself."""
 
@@ -47,7 +48,7 @@ class Report:
     passes: tuple[PassInfo, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class CompiledPlan:
     """A bound graph, compiled. kernels: the assembled program's by index, then those that run it. lengths: of states that grow in
     place, after a run, where the backend does not compute them as a result."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.lower.codes import CONTRARY, Code
+from graphc.records import record
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Node
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class SizeProgram:
     """Instructions on registers, of which the first `inputs` hold sizes.
 
@@ -96,14 +97,14 @@ def _computed(op: int, x: int, y: int) -> int:
             return int(x > 0)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Register:
     """In a record that was bound to no sizes yet: the number in that register."""
 
     index: int
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Binding:
     """What depends on sizes in a table: rows of the word's index and the register of what goes there, and
 

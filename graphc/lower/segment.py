@@ -11,12 +11,12 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from graphc.lower.aligned import ALIGNMENT
+from graphc.records import record
 
 BLOCK = 8 << 20  # bytes of one write, a multiple of any huge page's size
 PIECE = 4 << 20  # bytes that are brought into order at a time
@@ -41,7 +41,7 @@ class Segment:
         self.address = self._memory.ctypes.data
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Stored:
     """A constant in a mapped file. Its address is known when the segment is mapped."""
 
