@@ -16,8 +16,7 @@ from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Value
-    from graphc.growing import Growth
-    from graphc.signature import Spec
+    from graphc.signature import Growth, Spec
 
 CAPACITY = "capacity of states"
 

@@ -21,18 +21,13 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.declared import unproved
 from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
-from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
 from graphc.objects import is_object
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
-from graphc.room import HOST, Memory
-from graphc.scores import class_scores
 from graphc.signature import Signature, Spec
-from graphc.state import caches, declared, require_fitting
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -41,6 +36,8 @@ if TYPE_CHECKING:
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.report import PassInfo, Pending
+    from graphc.room import Memory
+    from graphc.signature import Growth
 
 
 def compile(  # noqa: A001  (the field's name)
@@ -197,6 +194,7 @@ class Compilation:
         """The graph as the front end made it."""
         if self._loaded is None:
             from graphc import frontends
+            from graphc.state import declared
 
             load = partial(frontends.load, reading=self.reading)
             mapped = self.backend.capabilities.maps_files
@@ -216,6 +214,11 @@ class Compilation:
         return self._graph
 
     def _sign(self) -> Signature:
+        from graphc.declared import unproved
+        from graphc.growing import growing
+        from graphc.scores import class_scores
+        from graphc.state import caches, require_fitting
+
         whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
         graph = self.graph if whole else self.loaded
         if self.reading.declared:
@@ -278,6 +281,8 @@ class Compilation:
     @property
     def state_memory(self) -> Memory:
         """Where sessions of the model have their states."""
+        from graphc.room import HOST
+
         return HOST if self._device is None else self._device.state_memory
 
     def stream(self, given: Any) -> Any:
@@ -357,6 +362,7 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.growing import CantGrow, with_lengths
         from graphc.memory_limit import require_memory
         from graphc.segments import Segmented, conditions, cut, is_static
 

@@ -53,7 +53,7 @@ def dim_name(name: str, axis: int) -> str:
     return f"{name}_d{axis}"
 
 
-@record(frozen=True)
+@record(frozen=True, eq=False)
 class Contradiction:
     """A named dim that has one size in an input, and another in the same or a later one."""
 

@@ -54,11 +54,11 @@ def _compiled(cls: type, eq: bool, frozen: bool) -> dict[str, Any]:
     if hasattr(cls, "__post_init__"):
         lines.append(" self.__post_init__()")
     text = [f"def __init__({', '.join(parameters)}):", *(lines or [" pass"])]
-    if eq:
-        mine, others = ("".join(f"{x}.{f.name}, " for f in fields if f.compare) for x in ("self", "other"))
+    if eq:  # tuples without brackets, around which Python's parser tries out much else
+        mine, others = ("".join(f"{x}.{f.name}, " for f in fields if f.compare) or "()" for x in ("self", "other"))
         text += ["def __eq__(self, other):", " if other.__class__ is not self.__class__: return NotImplemented"]
-        text += [f" return ({mine}) == ({others})"]
-        text += ["def __hash__(self):", f" return hash(({mine}))"] if frozen else []
+        text += [f" a = {mine}", f" b = {others}", " return a == b"]
+        text += ["def __hash__(self):", f" a = {mine}", " return hash(a)"] if frozen else []
     methods: dict[str, Any] = {}
     exec("\n".join(text), scope, methods)
     for method in methods.values():

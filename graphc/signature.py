@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphc import objects
-from graphc.growing import Growth
 from graphc.objects import ObjectType
 from graphc.records import record
-from graphc.state import State
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
 
@@ -56,6 +54,27 @@ class Spec:
             return f"{self.name}: {self.content}"
         dims = "..." if self.shape is None else ", ".join(map(str, self.shape))
         return f"{self.name}: {dtype_name(self.dtype)}[{dims}]{' (optional)' if self.optional else ''}"
+
+
+@record(frozen=True)
+class State:
+    """An input and an output of one dtype and rank, by name.
+
+    name: what a session calls it
+    """
+
+    name: str
+    input: str
+    output: str
+
+
+@record(frozen=True)
+class Growth:
+    """An input and the output that begins with its elements, along an axis, by name."""
+
+    input: str
+    output: str
+    axis: int
 
 
 _SPECS = ("inputs", "outputs", "optional", "declared")  # fields of a signature

@@ -24,7 +24,7 @@ SMALL = 1 << 16  # bytes below which an array is copied: it is not worth a depen
 _ACTIVE: ContextVar[Files | None] = ContextVar("files", default=None)
 
 
-@record(frozen=True)
+@record(frozen=True, eq=False)
 class _Open:
     path: Path
     stamp: tuple[int, int]
@@ -115,7 +115,7 @@ def shown(path: Path) -> str:
     return text if len(text) < 300 else f"{text[:100]}…{text[-50:]}"
 
 
-@record(frozen=True)
+@record(frozen=True, eq=False)
 class Folder:
     """Where the files beside a model may lie: below `path`, the folder that its file was named in.
 

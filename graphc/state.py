@@ -10,23 +10,11 @@ from typing import TYPE_CHECKING
 from graphc.dims import Sym
 from graphc.errors import InputError
 from graphc.objects import is_object
-from graphc.records import record
+from graphc.signature import State
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
     from graphc.types import TensorType
-
-
-@record(frozen=True)
-class State:
-    """An input and an output of one dtype and rank, by name.
-
-    name: what a session calls it
-    """
-
-    name: str
-    input: str
-    output: str
 
 
 # --- which there are --------------------------------------------------------------------------------------------------

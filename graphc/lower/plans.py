@@ -6,6 +6,7 @@ kernels, fills in addresses, and runs.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -38,7 +39,7 @@ class KernelName(NamedTuple):
     symbol: str
 
 
-@record(frozen=True)
+@record(frozen=True, eq=False)
 class Report:
     """What a plan tells of itself."""
 
@@ -241,7 +242,7 @@ def _encode(plan: CompiledPlan) -> dict[str, Any]:
         "output_externs": a.outputs,
         "checks": [(w.start, w.stop, *_check_document(c)) for w, c in a.checks],
         "runs": [asdict(r) if isinstance(r, JumpCall) else r for r in a.runs],
-        "report": asdict(plan.report()),
+        "report": json.dumps(asdict(plan.report())),  # read when somebody asks
         "binding": None if a.binding is None else _encode_binding(a.binding),
         "sources": None if plan.sources is None else asdict(plan.sources),
     }
@@ -352,9 +353,10 @@ def _check(name: str, values: Mapping[str, Any]) -> Any:
     return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Location, source)})
 
 
-def _report(r: Mapping[str, Any]) -> Report:
+def _report(text: str) -> Report:
     from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
 
+    r = json.loads(text)
     memory = r["memory"] | {"intervals": [_record(Interval, i) for i in r["memory"]["intervals"]]}
     return Report(
         tuple(_record(StepInfo, s) for s in r["steps"]),
