@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.signature import Spec
 
-LARGEST = 1 << 20  # elements of an array that is made up
+LARGEST, MOST_AXES = 1 << 20, 64  # elements of an array that is made up; axes that NumPy has
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, 1e-45, 1e-30, 1e9, 1e30, 3e38, np.inf, -np.inf, np.nan, -2147483649.0, 9.3e18)
 WORDS = ("", "a", "a" * 10_000, "ümlaut", "\x00", "\ud800", "-1", "nan", "(a+)+$")
 
@@ -70,7 +70,7 @@ def made_up(inputs: tuple[Spec, ...], rng: random.Random) -> dict[str, object] |
             d if isinstance(d, int) else dims.setdefault(d, rng.choice((0, 1, 2, 2, 3, 5)))
             for d in (spec.shape if spec.shape is not None else [2] * rng.randrange(4))
         )
-        if np.prod([float(d) for d in shape]) > LARGEST:
+        if len(shape) > MOST_AXES or np.prod([float(d) for d in shape]) > LARGEST:
             return None
         out[spec.name] = values(np.dtype(spec.dtype or np.float32), shape, rng)
     return out
