@@ -61,6 +61,8 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
   it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
   file does not tell.
+- An `If` of which one branch has no valid types runs as long as the other one is taken. (ONNX Runtime does so where only the
+  inputs' shapes tell, and refuses a file whose ranks do.)
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)
