@@ -311,6 +311,7 @@ def graph_of_scalars() -> Graph:
     return b.build((b.add("Min", b.add("Add", x, b.constant(BIG)), b.constant(2**62 + 1)),))
 
 
+@pytest.mark.slow
 def test_on_the_emulated_device():
     want = np.minimum(I + BIG, 2**62 + 1)
     (got,) = graphc.compile(graph_of_scalars(), target="cuda:emulate").run({"x": I}).values()
