@@ -45,6 +45,7 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
   and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.
   With `g_idx`, packed zero points do not count.
+- `com.microsoft::MoE` and `QMoE` choose the first of experts with equal shares, as `TopK` does (ONNX Runtime the last).
 - `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.

@@ -285,7 +285,7 @@ def _flat_softmax(use: Use) -> Sequence[Value] | None:
         return None
     flat = use.add("Flatten", x, axis=axis)
     y = use.add(use.op, flat, axis=-1)
-    return (use.builder.add("Reshape", y, use.add("Shape", x), outputs=use.outputs[:1]),)
+    return (use.builder.add("Reshape", y, use.add("Shape", x), outputs=use.outputs[:1], allowzero=True),)
 
 
 # --- normalisation ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from graphc.errors import OutOfMemoryError
-from graphc.report import format_bytes
 from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ def require_memory(graph: Graph) -> None:
 def require(nbytes: int, what: str) -> None:
     """Raises OutOfMemoryError where so many bytes do not fit the memory. what: takes them."""
     if nbytes > memory():
+        from graphc.report import format_bytes
+
         held = format_bytes(memory())
         message = f"{what}: {format_bytes(nbytes)} ({nbytes} bytes); this machine has {held}"
         raise OutOfMemoryError(message, hint="smaller inputs, or other sizes in the model")
@@ -47,6 +48,8 @@ def _is_too_large(v: Value) -> bool:
 
 
 def _error(v: Value) -> OutOfMemoryError:
+    from graphc.report import format_bytes
+
     n, hint = hint_of(v.type.nbytes), "smaller inputs, or other sizes in the model"
     if n <= memory():
         return OutOfMemoryError(f"'{v.name}' is {v.type}, which no array can be", hint=hint)

@@ -105,6 +105,8 @@ FORMS = [
     ("Softmax", 11, [X], {}, flat(softmax, X)),
     ("Softmax", 9, [X], {"axis": 2}, flat(softmax, X, 2)),
     ("Softmax", 12, [X], {"axis": 3}, softmax(X, 3)),
+    ("Softmax", 10, [M[:0, :1]], {"axis": 0}, M[:0, :1]),
+    ("LogSoftmax", 10, [X[:, :0]], {}, X[:, :0]),
     ("Softmax", 13, [X], {}, softmax(X, -1)),
     ("LogSoftmax", 11, [X], {"axis": -2}, np.log(flat(softmax, X, 2))),
     ("Hardmax", 1, [X], {}, flat(hardmax, X)),
