@@ -21,7 +21,7 @@ def _layout(node: np.dtype, onward: str) -> tuple[int, int, int]:
     return node.itemsize, node.fields["slot"][1], node.fields[onward][1]
 
 
-assert (LANES, NARROW, WIDE) == (packed.LANES, _layout(packed.NARROW, "step"), _layout(packed.WIDE, "first"))
+assert (packed.LANES, _layout(packed.NARROW, "step"), _layout(packed.WIDE, "first")) == (LANES, NARROW, WIDE)
 
 
 def _supported(node: Node, target: Any = None) -> str | None:
