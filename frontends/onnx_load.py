@@ -67,9 +67,8 @@ from graphc.objects import is_object
 from graphc.op import Op, all_ops
 from graphc.ops.raising import raising
 from graphc.reading import AS_IT_IS, Reading
-from graphc.signature import Spec
+from graphc.signature import Spec, State
 from graphc.source_files import text_of
-from graphc.state import State
 from graphc.types import TensorType
 
 GRADIENT = "ai.onnx.preview.training::Gradient"
