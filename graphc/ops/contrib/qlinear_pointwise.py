@@ -12,6 +12,7 @@ from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.contract import require_dtype
 from graphc.ops.contrib.affine_bytes import (
     emit_bytes,
+    emit_centred,
     emit_real,
     in_bytes,
     real,
@@ -20,6 +21,7 @@ from graphc.ops.contrib.affine_bytes import (
     scalar,
     scale,
     some,
+    wide,
     zero,
 )
 from graphc.ops.contrib.record import composed, operands
@@ -51,10 +53,11 @@ def _sum_reference(x, sx, zx, y, sy, zy, s, z=None):
 def _product(b: Builder, call: Call) -> Value:
     """The whole product times one number, a_scale · b_scale / c_scale: so ONNX Runtime's ties are met."""
     x, sx, zx, y, sy, zy, s, z = operands(call, 8)
-    one = b.constant(1.0, np.float32)
-    whole = b.add("Mul", emit_real(b, x, one, zx), emit_real(b, y, one, zy))
-    v = b.add("Mul", whole, b.add("Div", b.add("Mul", scalar(b, sx), scalar(b, sy)), scalar(b, s)))
-    return emit_bytes(b, v, one, z, call.dtype(0), shifted=True)
+    dtype = wide(sx)
+    whole = b.add("Mul", *(emit_centred(b, v, scalar(b, zero), dtype) for v, zero in ((x, zx), (y, zy))))
+    sx, sy, s = (b.add("Cast", scalar(b, v), to=dtype) for v in (sx, sy, s))
+    v = b.add("Mul", whole, b.add("Div", b.add("Mul", sx, sy), s))
+    return emit_bytes(b, v, b.constant(1.0, dtype), z, call.dtype(0), shifted=True)
 
 
 def _product_reference(x, sx, zx, y, sy, zy, s, z=None):
