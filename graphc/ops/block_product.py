@@ -45,10 +45,10 @@ def _infer(call: Call) -> list[TensorType]:
 
 
 def _reference(a, w, scales, bits, block_size):
-    q = w if bits == 8 else np.stack([w & 15, w >> 4], 2).reshape(len(w), -1, COLUMNS)
+    q = w if bits == 8 else np.stack([w & 15, w >> 4], 2).reshape(len(w), 2 * w.shape[1], COLUMNS)
     block = np.arange(a.shape[-1]) // block_size
     weights = q.astype(a.dtype) * scales[:, block, 0] - scales[:, block, 1]
-    return a @ weights.transpose(1, 0, 2).reshape(a.shape[-1], -1)
+    return a @ weights.transpose(1, 0, 2).reshape(a.shape[-1], len(w) * COLUMNS)
 
 
 def _expand(b, call: Call):

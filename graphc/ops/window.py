@@ -205,7 +205,7 @@ def _transposed_reference(x, w, b=None, *, group, kernel_shape=None, **options):
     sizes = zip(begins, outs, spatial, g.strides, numbers(g.extent))
     full = np.zeros((n, m, *(max(p + o, (i - 1) * s + e) for p, o, i, s, e in sizes)), x.dtype)
     for tap in itertools.product(*map(range, kernel)):
-        at = tuple(slice(t * d, t * d + (i - 1) * s + 1, s) for t, d, i, s in zip(tap, g.dilations, spatial, g.strides))
+        at = tuple(slice(t * d, t * d + i * s, s) for t, d, i, s in zip(tap, g.dilations, spatial, g.strides))
         every, one = (slice(None), slice(None), *at), (slice(None), slice(None), *tap)
         full[every] += products[one]
     inner = (slice(None), slice(None), *(slice(p, p + o) for p, o in zip(begins, outs)))

@@ -34,6 +34,8 @@ def emit_written(b: Builder, cache: Value, new: Value, start: Value, end: Value 
         row = b.add("Clip", at, b.constant(0, np.int64), b.constant(count - 1, np.int64))
         row = b.add("Expand", row, b.constant([batch, heads, length, size], np.int64))
         new = b.add("GatherElements", new, row, axis=2)
+    elif count == 0:
+        new = cache
     old = b.add("Less", at, b.constant(0, np.int64))
     if end is None:
         old = b.add("Or", old, b.add("GreaterOrEqual", at, b.constant(count, np.int64)))

@@ -57,6 +57,8 @@ def _infer(call: Call) -> list[TensorType]:
         raise call.fail("past_key and past_value go together, where the key is one token")
     if shared and not (call.has(PAST_KEY) and call.has(LENGTH)):
         raise call.fail("past and present share a buffer", "give past_key, past_value and past_sequence_length")
+    if shared and s.past == 0:
+        raise call.fail("the buffer of past and present has no positions", "it needs room for the new token")
     expect(call, PAST_KEY, (s.batch, s.heads, s.past, s.size))
     expect(call, PAST_VALUE, (s.batch, s.heads, s.past, s.v_size))
     expect(call, BIAS, (s.heads * (2 * s.size + s.v_size),))

@@ -21,7 +21,7 @@ from graphc.ops.contrib.attention import expect, require_added, split
 from graphc.ops.contrib.attention_cache import emit_range, emit_within, emit_written
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
 from graphc.ops.contrib.record import contrib, where_static
-from graphc.ops.contrib.rotary import emit_positions, emit_rotary, rotated
+from graphc.ops.contrib.rotary import emit_positions, emit_rotary, require_columns, rotated
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType, prod
 
@@ -110,6 +110,7 @@ def _infer(call: Call) -> list[TensorType]:
         expect(call, SIN, call.shape(COS))
         if isinstance(half, int) and isinstance(s.size, int) and 2 * half > s.size:
             raise call.fail(f"tables of {half} columns are for more than heads of {s.size}")
+        require_columns(call, COS)
     require_added(call, ADDED, s.scores)
     fits = s.total <= s.cache or s.total == s.cache + s.queries if _known(s) else True
     if not fits and not call.has(QUERY_LENGTHS) and not _is_prompt(s):

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
-from graphc.ops.contrib.attention import Sizes, expect, macs, require_added, scale_of
+from graphc.ops.contrib.attention import Sizes, expect, macs, require_added, scale_of, split
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference, require_mask
 from graphc.ops.contrib.attention_scores import attend, columns, emit_heads, flat, heads_of
 from graphc.ops.contrib.record import contrib, where_static
@@ -44,10 +44,7 @@ def _packed_sizes(call: Call, mask: int, past: int) -> Sizes:
     q, _, v = _hidden_sizes(call, w[1])
     if isinstance(w[1], int) and 2 * q + v != w[1]:
         raise call.fail(f"qkv_hidden_sizes {list(call.attrs.qkv_hidden_sizes)} are not the weights' {w[1]} columns")
-    for n, what in ((q, "query"), (v, "value")):
-        if heads < 1 or (isinstance(n, int) and n % heads):
-            raise call.fail(f"the {n} columns of the {what} do not divide into {heads} heads")
-    size, v_size = q // heads, v // heads
+    size, v_size = split(call, q, heads, "query"), split(call, v, heads, "value")
     before: Dim = 0
     if call.has(past):
         if call.rank(past) != 5:

@@ -9,7 +9,7 @@ from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import in_float32
-from graphc.types import TensorType, broadcast
+from graphc.types import Shape, TensorType, broadcast
 
 
 # --- ComplexMul, ComplexMulConj ---------------------------------------------------------------------------------------
@@ -55,18 +55,20 @@ for _name, _sign in (("ComplexMul", 1), ("ComplexMulConj", -1)):
 
 
 # --- Rfft, Irfft: over the last axes, scaled by nothing there and by 1/n back ----------------------------------------
-def _signal(call: Call, rank: int) -> int:
+def _signal(call: Call, shape: Shape) -> None:
+    """Raises TypeRuleError unless the last axes of a tensor of complex or real numbers of that shape are a signal."""
     count = call.attrs.signal_ndim
-    if not 1 <= count <= rank:
-        raise call.fail(f"signal_ndim is {count}, of {rank} axes")
+    if not 1 <= count <= len(shape):
+        raise call.fail(f"signal_ndim is {count}, of {len(shape)} axes")
+    if 0 in shape[-count:]:
+        raise call.fail(f"'x' has shape {call.shape(0)}: a signal of no points")
     if call.attrs.normalized or not call.attrs.onesided:
         raise call.fail("only onesided=1 and normalized=0 are supported")
-    return count
 
 
 def _rfft_type(call: Call) -> list[TensorType]:
     dtype, x = require_dtype(call, 0, FLOAT_NAMES), call.shape(0)
-    _signal(call, len(x))
+    _signal(call, x)
     return [TensorType(dtype, (*x[:-1], x[-1] // 2 + 1, 2))]
 
 
@@ -74,7 +76,9 @@ def _irfft_type(call: Call) -> list[TensorType]:
     dtype, x = require_dtype(call, 0, FLOAT_NAMES), call.shape(0)
     if not x or differ(x[-1], 2):
         raise call.fail(f"'x' has shape {x}", "its last axis has two parts of a number")
-    _signal(call, len(x) - 1)
+    _signal(call, x[:-1])
+    if x[-2] == 1:
+        raise call.fail(f"'x' has shape {x}: one point gives a signal of none", "it takes two points or more")
     return [TensorType(dtype, (*x[:-2], 2 * (x[-2] - 1)))]
 
 

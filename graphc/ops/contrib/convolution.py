@@ -10,7 +10,7 @@ from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import FLOAT32, widen
-from graphc.types import Dim, Shape, TensorType
+from graphc.types import Dim, Shape, TensorType, prod
 
 
 # --- CausalConvWithState ----------------------------------------------------------------------------------------------
@@ -43,6 +43,8 @@ def _causal_type(call: Call) -> list[TensorType]:
         channels = channels * d
     if call.rank(1) != 3 or differ(call.shape(1)[0], channels) or differ(call.shape(1)[1], 1):
         raise call.fail(f"the weights have shape {call.shape(1)}", f"give [{channels}, 1, taps]")
+    if channels == 0 or call.shape(1)[2] == 0:
+        raise call.fail(f"'x' has shape {x}, the weights {call.shape(1)}", "one channel and one tap, or more")
     expect(call, 2, (channels,))
     length = _state_length(call)
     state: Shape = (x[0], length, *x[2:]) if attrs.channels_last else (x[0], x[1], length)
@@ -56,8 +58,7 @@ def _causal_reference(x, w, bias=None, past=None, **attrs):
     taps, length = w.shape[2], (w.shape[2] - 1) * dilation
     last = attrs["channels_last"]
     if last:
-        x = x.reshape(*shape[:2], -1).swapaxes(1, 2)
-        past = None if past is None else past.reshape(*past.shape[:2], -1).swapaxes(1, 2)
+        x, past = (None if a is None else a.reshape(*a.shape[:2], len(w)).swapaxes(1, 2) for a in (x, past))
     past = np.zeros((*x.shape[:2], length), x.dtype) if past is None else past
     seen = np.concatenate([past, x], 2)
     y = sum(seen[:, :, k * dilation :][:, :, : x.shape[2]] * w[:, :, k] for k in range(taps))
@@ -66,7 +67,7 @@ def _causal_reference(x, w, bias=None, past=None, **attrs):
         y = y / (1 + np.exp(-y))
     state = seen[:, :, seen.shape[2] - length :]
     if last:
-        y, state = (a.swapaxes(1, 2).reshape(shape[0], -1, *shape[2:]) for a in (y, state))
+        y, state = (a.swapaxes(1, 2).reshape(shape[0], a.shape[2], *shape[2:]) for a in (y, state))
     return y.astype(dtype), state.astype(dtype)
 
 
@@ -92,7 +93,10 @@ def _expand_causal(b: Builder, call: Call) -> tuple[Value, ...]:
     else:
         seen = b.add("Concat", past, x, axis=2)
     bias = call.given(2)
-    y = b.add("Conv", seen, w, bias, group=w.shape[0], dilations=(attrs.dilation,))
+    if x.shape[2] == 0:
+        y = b.add("Identity", x)
+    else:
+        y = b.add("Conv", seen, w, bias, group=w.shape[0], dilations=(attrs.dilation,))
     if attrs.activation != "none":
         y = b.add("Swish", y)
     results = [as_given(y, shape[1]) if last else y]
@@ -230,7 +234,7 @@ def _group_reference(x, gamma, beta, skip=None, bias=None, *, groups, epsilon, a
     for more in (skip, bias):
         if more is not None:
             x = x + (more if more.ndim == 4 else more[..., None, None])
-    apart = x.reshape(len(x), groups, -1)
+    apart = x.reshape(len(x), groups, prod(x.shape[1:]) // groups)
     mean = apart.mean(-1, keepdims=True)
     variance = ((apart - mean) ** 2).mean(-1, keepdims=True)
     y = ((apart - mean) / np.sqrt(variance + x.dtype.type(epsilon))).reshape(x.shape)
@@ -248,7 +252,7 @@ def _expand_group(b: Builder, call: Call) -> tuple[Value, ...]:
         skip = call.inputs[3]
         if len(skip.shape) == 2:
             shape = [x.shape[0], 1, 1, channels] if attrs.channels_last else [x.shape[0], channels, 1, 1]
-            skip = b.add("Reshape", skip, b.constant(shape, np.int64))
+            skip = b.add("Reshape", skip, b.constant(shape, np.int64), allowzero=True)
         x = b.add("Add", x, skip)
     if call.has(4):
         shape = [channels] if attrs.channels_last else [channels, 1, 1]

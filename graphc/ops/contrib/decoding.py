@@ -8,6 +8,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
+from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import DOMAIN, contrib, where_static
 from graphc.ops.index import dim_of_data
@@ -87,6 +88,12 @@ def _bifurcation_type(call: Call) -> list[TensorType]:
             require_dtype(call, i, ("int64",))
             if call.rank(i) > 1 or (i != 2 and call.rank(i) != 1):
                 raise call.fail(f"'{call.op.inputs[i].rstrip('?')}' has shape {call.shape(i)}", "one axis")
+    expect(call, 2, (), (1,))
+    if call.has(3):
+        (source,), (predicted,) = call.shape(0), call.shape(3)
+        most = source + 1
+        if predicted == 0 or (isinstance(predicted, int) and isinstance(most, int) and predicted > most):
+            raise call.fail(f"{predicted} tokens are predicted of {source}", f"from 1 to {most}")
     if call.attrs.min_ngram_size < 1 or call.attrs.max_ngram_size < call.attrs.min_ngram_size:
         raise call.fail(f"n-grams from {call.attrs.min_ngram_size} to {call.attrs.max_ngram_size} tokens")
     length = dim_of_data(call, 0, 1, 2, 3) if call.has(3) else call.shape(1)[0]

@@ -27,7 +27,7 @@ def _infer(call: Call) -> list[TensorType]:
 
 
 def _reference(x, scale, gate, *, activation, epsilon):
-    groups = x.reshape(*x.shape[:-1], -1, scale.size)
+    groups = x.reshape(*x.shape[:-1], x.shape[-1] // scale.size, scale.size)
     normal = groups / np.sqrt((groups * groups).mean(-1, keepdims=True) + x.dtype.type(epsilon)) * scale
     opened = 1 / (1 + np.exp(-gate))
     return normal.reshape(x.shape) * (opened if activation == "sigmoid" else gate * opened)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from graphc.dtypes import names
+from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, get_op, register
 from graphc.ops._geometry import AUTO_PAD, WINDOW_ATTRS, window_view, windows
@@ -30,6 +31,8 @@ def _check_crop(call: Call) -> None:
         require_dtype(call, i, ("int32",))
     if call.rank(0) != 4 or call.rank(1) != 2 or differ(call.shape(1)[1], 4):
         raise call.fail(f"takes images [N, C, H, W] and regions [n, 4], not {call.shape(0)} and {call.shape(1)}")
+    if 0 in call.shape(0)[2:]:
+        raise call.fail(f"images {call.type(0)} have no pixels")
     if call.rank(2) != 1 or call.rank(3) != 1 or not may_be(call.shape(3)[0], 2):
         raise call.fail("takes batch_indices [n] and crop_size [2]")
     same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
@@ -221,6 +224,8 @@ def _masked_type(call: Call) -> list[TensorType]:
     x, mask = call.shape(0), call.shape(1)
     if len(mask) != len(x) or any(map(differ, x[2:], mask[2:])):
         raise call.fail(f"x has shape {x}, its mask {mask}", "both have the same rank and space")
+    if 0 in mask[:2] and 0 not in x[:2]:
+        raise call.fail(f"x has shape {x}, its mask {mask}", "a mask has one plane or more")
     return [TensorType(dtype, pool_shape(call))]
 
 
@@ -234,7 +239,9 @@ def _masked_pool(x, mask, *, kernel_shape, storage_order, **options):
     g = windows(x.shape[2:], kernel_shape, **options)
     lowest = np.finfo(np.float32).min
     size, count = math.prod(x.shape[2:]), mask.shape[0] * mask.shape[1]
-    starts = np.arange(x.shape[0] * x.shape[1]) * size % count
+    if not count and x.size:
+        raise InputError(f"x has shape {x.shape}, its mask {mask.shape}, which has no planes")
+    starts = np.arange(x.shape[0] * x.shape[1]) * size % max(count, 1)
     planes = (mask.reshape(-1)[starts[:, None] + np.arange(size)] != 0).reshape(x.shape)
     if x.ndim > 3:
         first = (slice(None), slice(None), *[0] * (x.ndim - 2))

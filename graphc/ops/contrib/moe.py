@@ -34,6 +34,8 @@ def _check(call: Call, first: tuple, second: tuple, third: tuple | None, biases:
     if len(x) not in (2, 3):
         raise call.fail(f"'input' has shape {x}", "give [tokens, hidden] or [batch, sequence, hidden]")
     tokens, hidden, (experts, rows, _) = prod(x[:-1]), x[-1], first
+    if hidden == 0:
+        raise call.fail(f"'input' has shape {x}: its hidden size is 0")
     inner = rows // _fused(attrs)
     expect(call, 1, (tokens, experts))
     for shape, wanted, what in (

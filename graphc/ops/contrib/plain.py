@@ -26,8 +26,9 @@ def _softmax_type(call: Call) -> list[TensorType]:
 
 def _softmax(x, bias, axis, is_inner_broadcast):
     total = x + bias
-    flat = total.reshape(int(np.prod(x.shape[: axis % x.ndim])), -1)
-    powers = np.exp(flat - flat.max(-1, keepdims=True))
+    axis %= x.ndim
+    flat = total.reshape(prod(x.shape[:axis]), prod(x.shape[axis:]))
+    powers = np.exp(flat - flat.max(-1, keepdims=True, initial=-np.inf))
     return (powers / powers.sum(-1, keepdims=True)).reshape(x.shape)
 
 
@@ -152,7 +153,7 @@ def _expand_finite(b: Builder, call: Call) -> Value:
         bad = reduce(lambda p, q: b.add("Or", p, q), tests)
         found.append(b.add("ReduceMax", b.add("Cast", bad, to=np.int32), keepdims=False))
     worst = reduce(lambda p, q: b.add("Max", p, q), found)
-    return b.add("Equal", worst, b.constant(0, np.int32))
+    return b.add("LessOrEqual", worst, b.constant(0, np.int32))  # below 0 for tensors of no elements
 
 
 contrib(

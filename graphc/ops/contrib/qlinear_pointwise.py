@@ -156,7 +156,7 @@ def _emit_softmax(b: Builder, v: Value, call: Call) -> Value:
 
 def _softmax(v: np.ndarray, axis: int, opset: int) -> np.ndarray:
     axes = tuple(range(axis % v.ndim, v.ndim)) if opset < 13 else (axis,)
-    powers = np.exp(v - v.max(axes, keepdims=True))
+    powers = np.exp(v - v.max(axes, keepdims=True, initial=-np.inf))
     return powers / powers.sum(axes, keepdims=True)
 
 

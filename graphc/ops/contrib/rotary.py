@@ -7,7 +7,7 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
+from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
@@ -26,9 +26,21 @@ def _sizes(call: Call) -> tuple[Dim, Dim, Dim]:
     if heads < 0 or (call.attrs.rotary_embedding_dim and not heads):
         raise call.fail("a part of each head is rotated, and num_heads is not set", "set num_heads")
     size = x[2] // heads if heads else width
-    if isinstance(x[2], int) and isinstance(size, int) and (not size or x[2] % size or (heads and x[2] % heads)):
+    if (
+        isinstance(x[2], int)
+        and isinstance(size, int)
+        and (not size or x[2] < size or x[2] % size or (heads and x[2] % heads))
+    ):
         raise call.fail(f"the {x[2]} columns of 'x' {x} do not divide into heads", "set num_heads to a divisor")
     return x[1], heads or x[2] // size, size
+
+
+def require_columns(call: Call, i: int) -> None:
+    """The table, operand i, turns something. Raises TypeRuleError."""
+    if call.shape(i)[-1] == 0:
+        raise call.fail(
+            f"'{operand_name(call, i)}' has shape {call.shape(i)}: no columns", "half as many as are rotated"
+        )
 
 
 def _infer(call: Call) -> list[TensorType]:
@@ -39,6 +51,7 @@ def _infer(call: Call) -> list[TensorType]:
             raise call.fail(
                 f"the tables have shapes {call.shape(2)} and {call.shape(3)}", "[positions, rotated / 2] both"
             )
+    require_columns(call, 2)
     length, _, size = _sizes(call)
     width = 2 * call.shape(2)[1]
     given = call.attrs.rotary_embedding_dim
@@ -73,7 +86,7 @@ def _reference(x, positions, cos, sin, *, num_heads, interleaved, **attrs):
     dtype, (wide, cos, sin) = x.dtype, map(widen, (x, cos, sin))
     if x.ndim == 3:
         heads = num_heads or x.shape[2] // (2 * cos.shape[1])
-        wide = wide.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+        wide = wide.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
     length = wide.shape[2]
     if positions.ndim < 2:
         positions = np.broadcast_to(positions.reshape(()) + np.arange(length), (len(x), length))

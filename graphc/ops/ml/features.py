@@ -10,6 +10,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.ml.record import NUMBERS, as_rows, ml, require_numbers, rows
+from graphc.ops.movement import same_dim
 from graphc.ops.precision import FLOAT32
 from graphc.types import Dim, TensorType, dtype_name
 
@@ -240,7 +241,11 @@ def _sizes(call: Call) -> tuple[int, ...]:
 
 
 def _vectorized_type(call: Call) -> list[TensorType]:
-    n = rows(call)[0]
+    rows(call)
+    for i in range(len(call.inputs)):
+        if call.rank(i) not in (1, 2):
+            raise call.fail(f"operand {i} has shape {call.shape(i)}", "give samples [N, F], or one [F]")
+    n = same_dim(call, 0, [1 if call.rank(i) == 1 else call.shape(i)[0] for i in range(len(call.inputs))])
     return [TensorType(FLOAT32, (n, sum(_sizes(call))))]
 
 

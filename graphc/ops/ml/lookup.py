@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.op import Call, Case, Const, Family, Op, Samples, register
+from graphc.ops.contract import differ
 from graphc.types import TensorType
 
 KEYS = tuple(np.dtype(d) for d in ("float32", "float64", "int64"))
@@ -14,7 +15,7 @@ def _infer(call: Call) -> list[TensorType]:
     x, keys, values = call.type(0), call.type(1), call.type(2)
     if keys.dtype not in KEYS or x.dtype.kind != keys.dtype.kind:
         raise call.fail(f"looks up {x.dtype} among keys of {keys.dtype}", "float32, float64 or int64 among its like")
-    if keys.rank != 1 or values.rank != 1:
+    if keys.rank != 1 or values.rank != 1 or differ(values.shape[0], keys.shape[0] + 1):
         raise call.fail(f"takes keys [K] and values [K + 1], not {keys} and {values}")
     return [x.with_dtype(values.dtype)]
 

@@ -15,7 +15,7 @@ def unpacked(packed: np.ndarray, bits: int, high_first: bool = False) -> np.ndar
     """The numbers along the last axis, 8/bits for each byte, as uint8."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:: -1 if high_first else 1]
     parts = (packed[..., None] >> shifts) & np.uint8(2**bits - 1)
-    return parts.reshape(*packed.shape[:-1], -1)
+    return parts.reshape(*packed.shape[:-1], packed.shape[-1] * len(shifts))
 
 
 def emit_unpacked(b: Builder, packed: Value, bits: int, high_first: bool = False) -> Value:

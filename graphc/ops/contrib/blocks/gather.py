@@ -36,6 +36,8 @@ def _infer(call: Call) -> list[TensorType]:
     if size < 16 or size & (size - 1):
         raise call.fail(f"block_size is {size}", "a power of two, 16 or more")
     gather, quantize, shape = _layout(call)
+    if shape[gather] == 0:
+        raise call.fail(f"the table {call.type(DATA)} has nothing along axis {gather}, where it is gathered")
     blocks: list[Dim] = [*shape]
     blocks[quantize] = (shape[quantize] + size - 1) // size
     expect(call, SCALES, tuple(blocks))
