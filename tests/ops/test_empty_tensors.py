@@ -118,6 +118,11 @@ def test_what_nothing_amounts_to(target: str):
     )
     y = result("Gemm", np.ones((2, 0), F32), np.ones((0, 3), F32), np.ones(3, F32), target=target)
     np.testing.assert_array_equal(y, np.ones((2, 3)))
+    for attrs in ({}, {"isnan_only": True}, {"isinf_only": True}):
+        assert result("com.microsoft::IsAllFinite", np.ones((0, 3), F32), target=target, **attrs)
+    x, attrs = np.ones((1, 1, 0, 2), F32), {"strides": (2, 2), "output_padding": (1, 1)}
+    y = result("ConvTranspose", x, np.ones((1, 1, 3, 3), F32), target=target, **attrs)
+    np.testing.assert_array_equal(y, np.zeros((1, 1, 2, 6)))
     x, w = np.ones((1, 0, 5, 5), F32), np.ones((4, 0, 3, 3), F32)
     np.testing.assert_array_equal(result("Conv", x, w, np.arange(4, dtype=F32), target=target)[0, :, 0, 0], range(4))
     for name, want in (("GlobalAveragePool", np.nan), ("GlobalMaxPool", -np.inf)):
@@ -150,6 +155,42 @@ def test_there_is_no_largest_of_nothing(name: str):
             {"kernel_shape": [3], "strides": [2], "pads": [1, 1]},
             "below 0",
         ),
+        ("com.microsoft::Attention", [np.ones((2, 3, 4), F32), np.ones((4, 0), F32)], {"num_heads": 2}, "2 heads"),
+        ("com.microsoft::MultiHeadAttention", [np.ones((2, 3, 2, 3, 0), F32)], {"num_heads": 2}, "0 elements"),
+        (
+            "com.microsoft::MultiHeadAttention",
+            [*[np.ones((2, 3, 4), F32)] * 3, np.ones(12, F32), np.ones((2, 1, 2, 2), "int32")],
+            {"num_heads": 2},
+            "2 positions, of which there are 3",
+        ),
+        ("com.microsoft::CausalConvWithState", [np.ones((2, 4, 6), F32), np.ones((4, 1, 0), F32)], {}, "weights"),
+        (
+            "com.microsoft::BifurcationDetector",
+            [np.ones(6, int), np.ones(1, int), np.zeros(1, int), np.ones(8, int)],
+            {},
+            "8 tokens are predicted of 6",
+        ),
+        (
+            "com.microsoft::GatherBlockQuantized",
+            [np.ones((0, 16), "uint8"), np.zeros(2, int), np.ones((0, 2), F32)],
+            {"block_size": 16},
+            "nothing along axis 0",
+        ),
+        (
+            "com.microsoft::MaxpoolWithMask",
+            [np.ones((1, 2, 4), F32), np.ones((1, 0, 4), "int32")],
+            {"kernel_shape": [2]},
+            "mask",
+        ),
+        ("com.microsoft::Rfft", [np.ones((3, 0), F32)], {}, "no points"),
+        ("com.microsoft::Irfft", [np.ones((3, 1, 2), F32)], {"signal_ndim": 1}, "one point"),
+        (
+            "ai.onnx.ml::FeatureVectorizer",
+            [np.ones((2, 3), F32), np.ones((3, 3), F32)],
+            {"inputdimensions": [3, 3]},
+            "differ",
+        ),
+        ("LookUp", [np.ones(4, F32), np.ones(3, F32), np.ones(3, F32)], {}, "values"),
         ("TensorScatter", [np.ones((2, 4, 3), F32), np.ones((2, 2, 3), F32), np.zeros(0, int)], {}, "write_indices"),
     ],
 )

@@ -74,6 +74,12 @@ def split(call: Call, columns: Dim, heads: int, what: str) -> Dim:
     return columns // heads
 
 
+def require_heads(call: Call, s: Sizes) -> None:
+    """Raises TypeRuleError for heads of no elements."""
+    if s.size == 0 or s.v_size == 0:
+        raise call.fail(f"heads have {s.size} elements, and {s.v_size} of values", "1 or more each")
+
+
 def _sizes(call: Call) -> Sizes:
     """Of a use. Raises TypeRuleError."""
     heads, query = call.attrs.num_heads, call.shape(QUERY)
@@ -118,12 +124,13 @@ def _infer(call: Call) -> list[TensorType]:
         if call.has(i):
             raise call.fail(f"'{operand_name(call, i)}' is for buffers that past and present share", "leave it out")
     s = _sizes(call)
+    require_heads(call, s)
     expect(call, BIAS, ((2 * s.size + s.v_size) * s.heads,))
     if call.has(PAST_KEY) != call.has(PAST_VALUE):
         raise call.fail("past_key and past_value go together: one is missing")
     expect(call, PAST_KEY, (s.batch, s.heads, s.past, s.size))
     expect(call, PAST_VALUE, (s.batch, s.heads, s.past, s.v_size))
-    require_mask(call, MASK, s.batch, s.queries, s.total)
+    require_mask(call, MASK, s.batch, s.past, s.queries, s.total)
     require_added(call, ADDED, s.scores)
     y: Shape = (s.batch, s.queries, s.heads * s.v_size)
     return [TensorType(dtype, shape) for shape in (y, *s.present, s.scores)]

@@ -10,7 +10,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
-from graphc.ops.contrib.attention import Sizes, expect, macs, scale_of, split
+from graphc.ops.contrib.attention import Sizes, expect, macs, require_heads, scale_of, split
 from graphc.ops.contrib.attention_cache import emit_within, emit_written
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
@@ -48,6 +48,7 @@ def _sizes(call: Call) -> Sizes:
 
 def _infer(call: Call) -> list[TensorType]:
     dtype, s = require_dtype(call, QUERY, FLOAT_NAMES), _sizes(call)
+    require_heads(call, s)
     require_same_dtype(call, QUERY, KEY, VALUE, ADDED, PAST_KEY, PAST_VALUE, BIAS)
     if call.has(WIDTH) or call.has(INDIRECTION):
         raise call.fail("beams are not supported", "leave beam_width and cache_indirection out")

@@ -167,6 +167,8 @@ def _reference(q, k, v, past_key, past_value, lengths, total, *rest, **attrs):
     before = np.zeros(batch, np.int64) if prompt else lengths - valid
     cache = 0 if past_key is None else past_key.shape[2]
     longest = max(cache, total)
+    if (valid < 0).any() or (valid > queries).any():
+        raise InputError(f"query_seqlens {valid} of {queries} new keys")
     if (lengths < 1).any() or (lengths > longest).any() or (before < 0).any() or (before > cache).any():
         raise InputError(f"seqlens_k {lengths - 1} do not fit {queries} new keys and a cache of {cache}")
     q = _normalized(q, q_norm, attrs["q_norm_epsilon"] or attrs["qk_norm_epsilon"])
@@ -174,7 +176,7 @@ def _reference(q, k, v, past_key, past_value, lengths, total, *rest, **attrs):
     if attrs["do_rotary"]:
         at = before[:, None] + np.arange(queries)
         if positions is not None:
-            at = positions[0, 0] + at if prompt else positions
+            at = at + (positions[0, 0] if positions.size else 0) if prompt else positions
         q, k = (rotated(x, cos, sin, at, attrs["rotary_interleaved"]) for x in (q, k))
     present = []
     for past, new in ((past_key, k), (past_value, v)):
@@ -229,7 +231,7 @@ def _emit_positions(b: Builder, call: Call, s: _Sizes, before: Value | None) -> 
     given = call.given(POSITIONS)
     if before is None:  # of a prompt only the first position is used
         first = b.constant(0, np.int64)
-        if given is not None:
+        if given is not None and 0 not in given.shape:
             index = b.constant([0], np.int64)
             first = b.add("Gather", b.add("Reshape", given, b.constant([-1], np.int64)), index, axis=0)
         return emit_positions(b, first, s.batch, s.queries)
@@ -262,13 +264,14 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     valid = None
     if call.has(QUERY_LENGTHS):
         valid = b.add("Cast", b.add("Reshape", call.inputs[QUERY_LENGTHS], row), to=INT64)
+        valid = emit_within(b, valid, s.queries + 1)
     before = None
     if valid is None and _is_prompt(s):
         call.ignore(PAST_KEY, PAST_VALUE)
     else:
         before = b.add("Sub", lengths, b.constant(s.queries, np.int64) if valid is None else valid)
         if valid is not None or s.queries > 1:
-            before = emit_within(b, before, s.present)
+            before = emit_within(b, before, s.cache + 1)
     if not attrs.do_rotary:
         call.ignore(COS, SIN, POSITIONS)
     else:

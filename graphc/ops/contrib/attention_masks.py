@@ -12,7 +12,7 @@ from graphc.types import Dim, Shape
 INT64 = np.dtype(np.int64)
 
 
-def require_mask(call: Call, i: int, batch: Dim, queries: Dim, total: Dim) -> None:
+def require_mask(call: Call, i: int, batch: Dim, past: Dim, queries: Dim, total: Dim) -> None:
     """Operand i is a mask, if it is given. Raises TypeRuleError.
 
     [batch] tells how many keys there are; [2 · batch] where they end, then where they begin; [3 · batch + 2] has the former in
@@ -29,6 +29,10 @@ def require_mask(call: Call, i: int, batch: Dim, queries: Dim, total: Dim) -> No
         return
     if len(shape) == 4:
         fits = not differ(shape[1], 1) and not differ(shape[2], shape[3]) and not differ(shape[0], batch)
+        longest = shape[3]
+        for n in (past + queries, total):
+            if isinstance(longest, int) and isinstance(n, int) and longest < n:
+                raise call.fail(f"'{name}' has shape {shape}", f"it is for {longest} positions, of which there are {n}")
     else:
         want: Shape = {2: (batch, total), 3: (batch, queries, total)}.get(len(shape), ())
         fits = bool(want) and not any(map(differ, shape, want))

@@ -53,7 +53,7 @@ def _packed_sizes(call: Call, mask: int, past: int) -> Sizes:
         expect(call, past, (2, x[0], heads, before, size))
         expect(call, past, (2, x[0], heads, before, v_size))
     s = Sizes(x[0], heads, x[1], x[1], before, size, v_size)
-    require_mask(call, mask, s.batch, s.queries, s.total)
+    require_mask(call, mask, s.batch, s.past, s.queries, s.total)
     return s
 
 

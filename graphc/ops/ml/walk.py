@@ -6,6 +6,7 @@ import numpy as np
 
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.ops.contract import differ
 from graphc.ops.ml.forest import LEAF, Forest
 from graphc.ops.ml.packed import LANES, NARROW, WIDE, packed
 from graphc.ops.ml.record import as_rows
@@ -22,6 +23,10 @@ def _infer(call: Call) -> list[TensorType]:
         raise call.fail(f"takes nodes uint8[nodes, {NARROW.itemsize} or {WIDE.itemsize}], not {nodes}")
     if trees.dtype != np.int64 or trees.rank != 2 or trees.shape[1] != 3:
         raise call.fail(f"takes trees int64[trees, 3], not {trees}")
+    if trees.shape[0] != 0 and nodes.shape[0] == 0:
+        raise call.fail("the trees have no nodes")
+    if call.has(4) and (call.rank(4) != 2 or call.shape(4)[0] == 0 or differ(call.shape(4)[1], call.attrs.n_targets)):
+        raise call.fail(f"takes leaves [leaves, {call.attrs.n_targets}], not {call.type(4)}")
     if call.inputs[3].data is not None and call.const(3)[:, 1].any():  # some tree decides
         for what, size in (("samples have no features", x.shape[1]), ("slots are none", call.shape(1)[0])):
             if size == 0:
@@ -34,11 +39,8 @@ def _scores(x, slots, nodes, trees, leaves=None, *, aggregate, n_targets, to):
     join = {"SUM": np.add, "MIN": np.minimum, "MAX": np.maximum}[aggregate]
     narrow = nodes.shape[1] == NARROW.itemsize
     table = np.ascontiguousarray(nodes).view(NARROW if narrow else WIDE).reshape(-1)
-    samples = (
-        np.stack([x, np.where(np.isnan(x), -np.inf, x)], axis=2)
-        .reshape(len(x), 2 * x.shape[1])[:, slots]
-        .astype(x.dtype)
-    )
+    pairs = np.stack([x, np.where(np.isnan(x), -np.inf, x)], axis=2).reshape(len(x), 2 * x.shape[1])
+    samples = pairs[:, slots].astype(x.dtype)
     samples = np.concatenate([np.full((len(x), 1), -np.inf, x.dtype), samples], axis=1)
     scores, every = np.full((len(x), n_targets), start, to), np.arange(len(x))
     for root, depth, column in trees:
