@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 
 import graphc
+from graphc.graph import Builder
 
 RNG = np.random.default_rng(3)
 
@@ -84,6 +85,24 @@ def test_a_cache_says_which_length_it_has_no_room_for():
     for last in (12, -1):
         with pytest.raises(graphc.GraphcError, match="out of range"):
             m.run({**feeds, "last": np.array([last], np.int32)})
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+@pytest.mark.parametrize("news, words", [([4], r"query_seqlens|out of range"), ([1], r"seqlens_k|out of range")])
+def test_what_is_new_fits_the_queries_and_what_is_old_the_cache(target: str, news: list[int], words: str):
+    """Four of three queries are new; one is, behind six keys of a cache of four."""
+    b = Builder("ragged")
+    q, kv, past = floats(1, 3, 32), floats(1, 3, 16), floats(1, 2, 4, 8)
+    arrays = [q, kv, kv, past, past, np.array([6], np.int32)]
+    values = [b.input(f"x{i}", a.dtype, a.shape) for i, a in enumerate(arrays)]
+    total, new = b.constant(7, np.int32), b.input("new", np.int32, (1,))
+    operands = (*values, total, *[None] * 9, new)
+    y, *_ = b.add("com.microsoft::GroupQueryAttention", *operands, num_heads=4, kv_num_heads=2, outputs=3)
+    m = graphc.compile(b.build((y,)), target=target, threads=1)
+    feeds = {f"x{i}": a for i, a in enumerate(arrays)}
+    assert m.run({**feeds, "new": np.array([3], np.int32)})
+    with pytest.raises(graphc.GraphcError, match=words):
+        m.run({**feeds, "new": np.array(news, np.int32)})
 
 
 def test_sessions_append_in_place():
