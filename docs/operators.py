@@ -45,6 +45,7 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
   and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.
   With `g_idx`, packed zero points do not count.
+- `com.microsoft::MoE` and `QMoE` choose the first of experts with equal shares, as `TopK` does (ONNX Runtime the last).
 - `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
@@ -57,9 +58,12 @@ The standard's text decides; where it is silent, what the exporters of such file
   plane, as ONNX Runtime does. `Tokenizer` finds the longest match at a place, and refuses separators that match nothing.
   `CDist` takes one matrix product, so that a distance of a row to itself need not be 0. `Inverse` of a singular matrix holds infinities
   and NaN.
+- `com.microsoft::FusedMatMul` with `transA` and a vector for B multiplies the transposed A. (ONNX Runtime 1.32 does not transpose it.)
 - `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
   it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
   file does not tell.
+- An `If` of which one branch has no valid types runs as long as the other one is taken. (ONNX Runtime does so where only the
+  inputs' shapes tell, and refuses a file whose ranks do.)
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)
@@ -79,9 +83,15 @@ The standard's text decides; where it is silent, what the exporters of such file
   too, and zero for NaN. To `float8e8m0` the sign of a number is dropped; with `saturate`, infinity becomes the largest number and
   what is too small the smallest, as the standard's table says (the reference makes NaN of infinity). float64 is rounded once to a
   narrower type, where ml_dtypes and ONNX Runtime round to float32 between. A type cast to itself stays as it is.
+- `OneHot` of opsets 9 and 10 has no place for a negative number, whose row is off, as their text says; from opset 11 on it counts from the
+  end. (ONNX Runtime counts in both.) The mask of a `Dropout` that drops nothing holds ones in every opset (zeros in ONNX Runtime
+  below opset 12).
+- Windows of a `MaxPool` or `AveragePool` that would begin in the padding at the end are left out in every opset, as opset 22 says.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.
+- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
+  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 
 Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 
@@ -92,8 +102,6 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 - `TopK` and `Unique` hold NaN for larger than infinity. To `Unique` all NaN are one number, but rows that hold one differ, as in
   NumPy.
 - `LRN` has NaN in the channels only whose window holds one. `Relu` and `Sign` keep NaN.
-- Random operators draw the same of a `seed` in each run and on every backend: a number is a function of the seed and of its
-  place in the result (Philox 2x32-10). Without a `seed` each run, and each node, draws others.
 - Taps of `GridSample` outside the image are zeros, not products with a pixel: an infinity beside them stays one.
 - `Attention` gives zeros for a query whose keys a mask hides, NaN where the scores themselves are -inf.
 - Which sign a sum, an extreme or a norm of zeros has is left open, but for `Max`, `Min` (the last) and the first of `CumSum`.

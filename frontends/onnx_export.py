@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
+from graphc.attrs import Attrs
 from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.frontends.onnx_data import enum_of, from_array
 from graphc.frontends.onnx_functions import type_proto, type_text
@@ -18,7 +19,6 @@ from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.objects import is_object
-from graphc.op import Attrs
 from graphc.types import dtype_name
 
 OLDEST_OPSET = 21  # of what is written: other runtimes know it

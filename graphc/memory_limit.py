@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.errors import OutOfMemoryError
-from graphc.report import format_bytes
 from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def require_results(node: Node) -> None:
 def require(nbytes: int, what: str) -> None:
     """Raises OutOfMemoryError where so many bytes do not fit the memory. what: takes them."""
     if nbytes > memory():
+        from graphc.report import format_bytes
+
         message = f"{what}: {format_bytes(nbytes)} ({nbytes} bytes); {_held()}"
         raise OutOfMemoryError(message, hint="smaller inputs, or other sizes in the model")
 
@@ -56,6 +57,8 @@ def _is_too_large(v: Value) -> bool:
 
 
 def _error(v: Value) -> OutOfMemoryError:
+    from graphc.report import format_bytes
+
     n, hint = hint_of(v.type.nbytes), "smaller inputs, or other sizes in the model"
     if n <= memory():
         return OutOfMemoryError(f"'{v.name}' is {v.type}, which no array can be", hint=hint)
@@ -70,6 +73,8 @@ def memory() -> int:
 
 def _held() -> str:
     """'this machine has 16 GiB', or what else bounds the process."""
+    from graphc.report import format_bytes
+
     nbytes, what = _bounds()
     return f"{what} {format_bytes(nbytes)}"
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.sizes import whole
@@ -66,49 +67,6 @@ class Attr:
     default: Any = REQUIRED
     choices: tuple[Any, ...] = ()
     settled: bool = False
-
-
-class Attrs(dict[str, Any]):
-    """Attributes of one use of an operator: a dict whose entries read as fields too, `attrs.axis`. One that is named as a method
-    of a dict ('values') is read as an entry only.
-
-    looked_at: the names that were asked for, while somebody watches (graphc/unread.py)."""
-
-    __slots__ = ("looked_at",)
-
-    def __init__(self, *args: Any, **entries: Any) -> None:
-        super().__init__(*args, **entries)
-        self.looked_at: set[str] | None = None
-
-    def __getitem__(self, key: str) -> Any:
-        if self.looked_at is not None:
-            self.looked_at.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.ignore(key)
-        return super().get(key, default)
-
-    def __iter__(self) -> Iterator[str]:  # being there, it has `**attrs` ask for each entry
-        return super().__iter__()
-
-    def items(self) -> Any:  # as dict says it
-        self.ignore(*self)
-        return super().items()
-
-    def ignore(self, *keys: str) -> None:
-        """Say that these have no meaning beside the others, where code that would read them is not reached."""
-        if self.looked_at is not None:
-            self.looked_at.update(keys)
-
-    def __reduce__(self) -> tuple[type[Attrs], tuple[dict[str, Any]]]:  # a copy is made before it has its slot
-        return Attrs, (dict(self.items()),)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"no attribute '{name}'; there are: {', '.join(self) or 'none'}") from None
 
 
 class Call:
@@ -271,6 +229,7 @@ class Op:
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     objects    it takes or gives values that are no tensors (graphc/objects.py)
+    internal   made by passes and front ends alone: no file may name it
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -299,6 +258,7 @@ class Op:
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
     objects: bool = False
+    internal: bool = False
     family: Family = Family.COMPOSITE
 
     def __post_init__(self) -> None:
@@ -413,7 +373,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph" | "type":
+            case "graph" | "type" | "error":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):
@@ -465,6 +425,6 @@ def get_op(name: str) -> Op:
 
 
 def all_ops() -> dict[str, Op]:
-    """Every registered operator by name, sorted."""
+    """Every registered operator that a file may name, by name, sorted."""
     _load_all()
-    return dict(sorted(_REGISTRY.items()))
+    return {name: op for name, op in sorted(_REGISTRY.items()) if not op.internal}

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
+from graphc.objects import is_object
+from graphc.signature import State
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
     from graphc.types import TensorType
-
-
-@dataclass(frozen=True)
-class State:
-    """An input and an output of one dtype and rank, by name.
-
-    name: what a session calls it
-    """
-
-    name: str
-    input: str
-    output: str
 
 
 # --- which there are --------------------------------------------------------------------------------------------------
@@ -152,6 +142,9 @@ def _problem(before: TensorType | None, after: TensorType | None) -> str | None:
     """Why a result is certainly no input of the next step."""
     if before is None:
         return "the number of dims of the input must be known"
+    for t in (before, after):
+        if is_object(t):
+            return f"states are tensors, not {t}"
     if after is None:
         return None
     if before.rank != after.rank:

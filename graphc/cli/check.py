@@ -35,7 +35,7 @@ def check(
 ) -> None:
     """List every problem of MODEL at once, in all of its nets.
 
-    Where there is none: what nothing uses (warnings), how many steps it becomes, what was measured, and which operators run on the
+    Where there is none: what nothing uses, and branches that are an error to take (warnings), how many steps it becomes, what was measured, and which operators run on the
     host. MODEL may also be a file of blocks for others to include.
     """
     from graphc import frontends
@@ -72,6 +72,8 @@ def _tell(
     settings: dict[str, Any],
 ) -> None:
     """What becomes of a model without problems."""
+    from graphc.passes.held_graphs import HeldGraphs
+
     with progress_bars() as progress:
         compiled = open_model(model, reading=reading, **settings, progress=progress)
         try:
@@ -86,6 +88,7 @@ def _tell(
             return
         except CheckError as error:
             _stop_with(title, error.problems)
+    _list([f"warning: {note}" for done in plan.passes if done.name == HeldGraphs.name for note in done.notes])
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
     results = [

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.graph import Graph, Node, Value
-from graphc.growing import Growth, results_of
+from graphc.growing import results_of
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
 from graphc.lower.program import HostStep
 from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
-from graphc.op import Attrs, get_op
+from graphc.op import get_op
 from graphc.report import StepInfo
+from graphc.signature import Growth
 from graphc.sizes import is_size_array
 from graphc.source_files import owned
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.errors import InputError
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.attention import Window, emit_seen
@@ -66,7 +67,10 @@ def _infer(call: Call) -> list[TensorType]:
             f"head_axes {call.attrs.head_axes} and first_heads {call.attrs.first_heads} are not four and three axes"
         )
     dtype = require_dtype(call, 0, ("float16", "bfloat16", "float32", "float64"))
-    require_same_dtype(call, 0, 1, 2, *([3] if call.has(3) else []))
+    require_same_dtype(call, 0, *([3] if call.has(3) else []))
+    require_same_dtype(call, 1, 2)
+    if dtype != call.dtype(1) and not (dtype == np.float32 and is_narrow(call.dtype(1))):  # a narrow cache
+        require_same_dtype(call, 0, 1)
     s = heads_of(call)
     if call.has(3):
         shape, scores = call.shape(3), (s.batch, s.heads, s.queries, s.keys)
@@ -147,6 +151,7 @@ def _expand(b, call: Call):
 
     counts = (s.heads, s.kv_heads, s.kv_heads)
     q, k, v = (part(i, *of) for i, of in enumerate(zip(counts, call.attrs.head_axes, call.attrs.first_heads)))
+    k, v = (x if x.dtype == dtype else b.add("Cast", x, to=dtype) for x in (k, v))
     group = s.heads // s.kv_heads
     if group > 1:
         index = b.constant(np.repeat(np.arange(s.kv_heads), group), np.int64)

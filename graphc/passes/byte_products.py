@@ -55,7 +55,7 @@ def _codes(v: Value | None, sweep: Sweep) -> Codes | None:
     made = sweep.producer(v, "DequantizeLinear")
     if made is None or made.attrs["block_size"] or made.attrs["output_dtype"] not in (None, np.float32):
         return None
-    x, scale, zero = (*made.inputs, None)[:3]
+    (x, scale), zero = made.operands[:2], made.inputs[2] if len(made.inputs) > 2 else None
     known = next(
         (v for v in (x, zero) if v is not None and v.type is not None), None
     )  # x may have sizes of no known rank

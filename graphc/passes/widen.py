@@ -107,7 +107,9 @@ class _Region(Sweep):
         new = self.copy(node)
         if not self.how.must(new) and not self._follows(new):
             return
-        wide = _over(new, tuple(self._in_float32(v) if is_half(v) else v for v in new.inputs))
+        wide = self._beside_narrow(new)
+        if wide is None:
+            wide = _over(new, tuple(self._in_float32(v) if is_half(v) else v for v in new.inputs))
         if wide is None or not self.how.compiles(wide):
             return
         if self.log is not None:
@@ -123,6 +125,14 @@ class _Region(Sweep):
             return False
         read = [v for v in node.operands if is_half(v) and not v.is_const]
         return bool(read) and (any if node.op.elementwise else all)(v in self.wide for v in read)
+
+    def _beside_narrow(self, node: Node) -> Node | None:
+        """The node that reads what is narrow as it is, if a kernel computes that: keys and values of many steps, say."""
+        inputs = tuple(self._in_float32(v) if is_half(v) and (v.is_const or v in self.wide) else v for v in node.inputs)
+        if not any(v in self.wide for v in node.operands) or not any(map(is_half, inputs)):
+            return None
+        mixed = _over(node, inputs)
+        return mixed if mixed is not None and self.how.compiles(mixed) else None
 
     def _in_float32(self, v: Value) -> Value:
         if v.is_const:

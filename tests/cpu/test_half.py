@@ -195,6 +195,31 @@ def test_one_row_reads_narrow_weights(k: int, n: int, dtype: str, target: str):
     assert len(reasons) == 2 and all((f"weights in {dtype}" in r) == (target != "cpu:portable") for r in reasons)
 
 
+@pytest.mark.parametrize("target", ["cpu", "cpu:avx2", "cpu:portable"])
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("queries, keys, size", [(1, 77, 40), (3, 20, 64), (20, 33, 5)])
+def test_attention_reads_a_narrow_cache(queries: int, keys: int, size: int, dtype: str, target: str):
+    """As it lies, where few queries do; else in float32."""
+    kind, rng = dtype_from_name(dtype), np.random.default_rng(size)
+    b = Builder("attention")
+    x = b.input("x", kind, (1, queries, 2 * size))
+    k, v = (b.input(name, kind, (1, 2, keys, size)) for name in "kv")
+    q = b.add(
+        "Reshape", b.add("MatMul", x, weights(b, dtype, 2 * size, 2 * size)), b.constant([0, 0, 2, size], "int64")
+    )
+    graph = b.build({"y": b.add("Attention", b.add("Transpose", q, perm=(0, 2, 1, 3)), k, v)})
+    feeds = {i.name: rng.normal(size=i.shape).astype(kind) for i in graph.inputs}
+    (want,) = run_graph(graph, list(feeds.values()))
+    try:
+        model = graphc.compile(graph, target=target)
+    except graphc.errors.UnsupportedError as error:
+        pytest.skip(str(error))
+    got = model.run(feeds)["y"]
+    np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=0, atol=NARROW[dtype])
+    (step,) = [s for s in model.plan().steps if "FusedAttention" in s.ops]
+    assert (f"keys and values in {dtype}" in step.reason) == (queries <= 8 and target != "cpu:portable")
+
+
 def test_plans_share_packed_weights():
     graph, feeds = net("float16")
     model = graphc.compile(graph)

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .campaign import Plan, run
+from .campaign import Plan, all_runs, forget_findings, run
 from .engines import ENGINES
 
 
@@ -27,12 +27,19 @@ def main() -> int:
         "--out", type=Path, default=Path("fuzz-findings"), help="folder for failing models and progress"
     )
     parser.add_argument("--fresh", action="store_true", help="forget what the folder knows of an earlier run")
+    parser.add_argument("--again", action="store_true", help="check models again that had findings")
+    parser.add_argument("--show", action="store_true", help="only sum up what the folder knows, of all seeds")
     args = parser.parse_args()
     folder = args.out / f"seed-{args.seed}"
     if args.fresh or args.only:
         (folder / "progress.jsonl").unlink(missing_ok=True)
+    if args.again:
+        forget_findings(folder)
     models = args.only or range(args.start, args.start + args.models)
     plan = Plan(args.seed, models, args.engines.split(","), folder, args.rotate, args.jobs, args.seconds)
+    if args.show:
+        print(all_runs(plan, args.out))
+        return 0
     started, last = time.monotonic(), [0.0]
 
     def shown(line: dict) -> None:

@@ -71,6 +71,23 @@ def run(plan: Plan, on_line: Callable[[dict], None] = lambda line: None) -> Summ
     return summary
 
 
+def forget_findings(folder: Path) -> None:
+    """Have the folder's next run check the models again that had findings."""
+    progress = folder / "progress.jsonl"
+    kept = [line for line in _read(progress) if not line["findings"]]
+    progress.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def all_runs(plan: Plan, out: Path) -> Summary:
+    """What the folders of all seeds know."""
+    summary = Summary(plan)
+    for progress in sorted(out.glob("seed-*/progress.jsonl")):
+        seed = progress.parent.name.removeprefix("seed-")
+        for line in _read(progress):
+            summary.add({**line, "i": f"{seed}-{line['i']}"})
+    return summary
+
+
 def _read(progress: Path) -> Iterable[dict]:
     if progress.exists():
         for text in progress.read_text().splitlines():
@@ -135,7 +152,7 @@ class Summary:
     """What all models gave."""
 
     plan: Plan
-    seen: set[int] = field(default_factory=set)
+    seen: set[int | str] = field(default_factory=set)
     operators: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     open_dims: int = 0
@@ -162,10 +179,10 @@ class Summary:
         self.findings += [{**f, "i": line["i"]} for f in line["findings"]]
 
     def __str__(self) -> str:
-        seed, n = self.plan.seed, len(self.seen)
+        n = len(self.seen)
         kinds = ", ".join(f"{k} {v}" for k, v in self.kinds.most_common())
         lines = [
-            f"seed {seed}: {n} models, {sum(self.operators.values())} nodes, {self.open_dims} models with open dims",
+            f"{n} models, {sum(self.operators.values())} nodes, {self.open_dims} models with open dims",
             f"kinds: {kinds}",
             f"{len(self.operators)} operators: " + ", ".join(f"{k} {v}" for k, v in self.operators.most_common()),
             "",

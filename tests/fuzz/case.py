@@ -14,8 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from . import exact
 from .draft import Draft
-from .draws import is_float
-from .evaluate import IR_VERSION, Refused, Tensor, read_names, value_info
+from .evaluate import IR_VERSION, Refused, Tensor, full_name, imports, read_names, value_info
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Case:
 
     def operators(self) -> Counter[str]:
         """How often each operator occurs, in subgraphs too."""
-        return Counter(node.op_type for node in all_nodes(self.model.graph))
+        return Counter(full_name(node) for node in all_nodes(self.model.graph))
 
     def save(self, folder: Path, about: Mapping) -> None:
         """model.onnx, inputs-W.npz and expected-W.npz for each world W, case.json."""
@@ -98,8 +97,8 @@ class Case:
 
 
 def stored(a: np.ndarray) -> np.ndarray:
-    """NumPy's files do not know bfloat16: float32 instead."""
-    return a.astype(np.float32) if is_float(a.dtype) and a.dtype.kind != "f" else a
+    """NumPy's files do not know bfloat16 and the small types: float32 instead."""
+    return a.astype(np.float32) if a.dtype.kind == "V" else a
 
 
 def declared(t: Tensor):
@@ -108,7 +107,7 @@ def declared(t: Tensor):
 
 
 def whole(graph: GraphProto, opset: int) -> ModelProto:
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    return helper.make_model(graph, opset_imports=imports(all_nodes(graph), opset), ir_version=IR_VERSION)
 
 
 def all_nodes(graph: GraphProto) -> Iterator[NodeProto]:

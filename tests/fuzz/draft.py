@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
+from . import forms
 from .draws import BOOL, F32, I64, Draw, is_float
-from .evaluate import Refused, Reject, Tensor, evaluate, known, read_names, value_info
+from .evaluate import Refused, Reject, Tensor, Unit, evaluate, known, value_info
 
 MOST = 6000  # elements of a value
 
@@ -101,32 +103,51 @@ class Draft:
 
     def node(self, op: str, *inputs: Tensor | None, outputs: int | Sequence[bool] = 1, **attrs):
         """Add a node: its result, or the tuple of them where `outputs` is not 1 (a sequence: which of them are wanted; the
-        others are None). Attributes that are None are left out. Raises Reject."""
-        names = list(inputs)
-        while names and names[-1] is None:
-            names.pop()
+        others are None). op: 'domain::name' of another domain than ONNX's own. Attributes that are None are left out. Raises
+        Reject."""
         wanted = [True] * outputs if isinstance(outputs, int) else list(outputs)
-        proto = helper.make_node(
-            op,
-            ["" if t is None else t.name for t in names],
+        results = self._evaluated(Unit.of(self.proto(op, inputs, wanted, attrs)))
+        found = iter(results)
+        made = tuple(next(found) if w else None for w in wanted)
+        return made[0] if outputs == 1 else made
+
+    def proto(
+        self, op: str, inputs: Sequence[Tensor | str | None], wanted: Sequence[bool], attrs: Mapping[str, Any]
+    ) -> NodeProto:
+        """The node alone, as this opset writes it. inputs: values, or names of those that are no tensors."""
+        given = {k: v for k, v in attrs.items() if v is not None}
+        domain, _, name = op.rpartition("::")
+        operands = list(inputs)
+        if not domain:
+            name, operands, given = forms.written(name, operands, given, self.opset)
+        while operands and operands[-1] is None:
+            operands.pop()
+        return helper.make_node(
+            name,
+            ["" if t is None else t if isinstance(t, str) else t.name for t in operands],
             [self.name("v") if w else "" for w in wanted],
             name=self.name("n"),
-            **{k: v for k, v in attrs.items() if v is not None},
+            domain=domain or None,
+            **given,
         )
-        operands = {n: self.find(n) for n in read_names(proto)}
+
+    def unit(self, nodes: Sequence[NodeProto], *outputs: str) -> tuple[Tensor, ...]:
+        """Add a few nodes at once, between which pass values that are no tensors: the named results. Raises Reject."""
+        return tuple(self._evaluated(Unit.of(nodes, outputs)))
+
+    def _evaluated(self, unit: Unit) -> list[Tensor]:
+        operands = {n: self.find(n) for n in unit.reads}
         try:
-            results = evaluate(proto, operands, self.shared.worlds, self.opset, self.shared.noise)
+            results = evaluate(unit, operands, self.shared.worlds, self.opset, self.shared.noise)
         except Refused as refusal:
             self.shared.refused.append(refusal)
             raise
         if any(math.prod(s) > MOST for t in results for s in t.shapes()):
             raise Reject("too large")
-        self.nodes.append(proto)
+        self.nodes.extend(unit.nodes)
         for t in results:
             self._add(t)
-        found = iter(results)
-        made = tuple(next(found) if w else None for w in wanted)
-        return made[0] if outputs == 1 else made
+        return results
 
     def find(self, name: str) -> Tensor:
         draft: Draft | None = self

@@ -15,6 +15,14 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = tuple(map(np.dtype, ("float32", "float64", "float16"))) + (BFLOAT16,)
 INTS = tuple(map(np.dtype, ("int64", "int32", "int8", "uint8", "int16", "uint16", "uint32", "uint64")))
 BOOL = np.dtype(bool)
+# floats of 8 bits and less, integers of 2 and 4: of ONNX's standard, with the opset that has them
+SMALL = {
+    np.dtype(getattr(ml_dtypes, name)): opset
+    for name, opset in (
+        ("float8_e4m3fn", 19), ("float8_e4m3fnuz", 19), ("float8_e5m2", 19), ("float8_e5m2fnuz", 19), ("int4", 21),
+        ("uint4", 21), ("float4_e2m1fn", 23), ("float8_e8m0fnu", 24), ("int2", 25), ("uint2", 25),
+    )
+}  # fmt: skip
 F32, I64 = np.dtype("float32"), np.dtype("int64")
 
 # dims: small ones, and those around the number of elements in a vector (4, 8, 16 and 32)
@@ -24,6 +32,15 @@ SPECIAL = (math.nan, math.inf, -math.inf, -0.0)
 
 def is_float(dtype: np.dtype) -> bool:
     return dtype in FLOATS
+
+
+def integer_range(dtype: np.dtype) -> tuple[int, int] | None:
+    """The least and the largest number of an integer dtype; None of others."""
+    if dtype in INTS:
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if dtype.name in ("int2", "int4", "uint2", "uint4"):
+        return int(ml_dtypes.iinfo(dtype).min), int(ml_dtypes.iinfo(dtype).max)
+    return None
 
 
 class Draw:
@@ -74,10 +91,11 @@ class Draw:
         dtype, shape = np.dtype(dtype), tuple(shape)
         if dtype == BOOL:
             return self.rng.random(shape) < self.one_of(0.5, 0.5, 0.1, 0.9)
-        if not is_float(dtype):
-            info = np.iinfo(dtype)
-            low, high = max(math.ceil(low), int(info.min)), min(math.floor(high), int(info.max))
-            return self.rng.integers(low, high, shape, dtype, endpoint=True)
+        if bounds := integer_range(dtype):
+            low, high = max(math.ceil(low), bounds[0]), min(math.floor(high), bounds[1])
+            return self.rng.integers(low, high, shape, np.int64 if dtype in SMALL else dtype, endpoint=True).astype(
+                dtype
+            )
         x = self.rng.uniform(low, high, shape)
         style = style or self.one_of("uniform", "uniform", "uniform", "grid", "grid", "whole")
         if style != "uniform":

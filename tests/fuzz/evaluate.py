@@ -5,21 +5,23 @@ The operators' NumPy references compute it, in float64 whatever the dtypes are, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, defs, helper, numpy_helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, OperatorSetIdProto, defs, helper, numpy_helper, shape_inference
 
 from graphc import frontends
 from graphc.graph import Graph
 from graphc.interpret import run_graph, run_node
 
 from . import exact
-from .draws import Draw, is_float
+from .draws import Draw, integer_range, is_float
 
 PAIRS = 2  # perturbed computations: each once up and once down
 IR_VERSION = 10
+ML = "ai.onnx.ml"
 
 
 class Reject(Exception):
@@ -96,6 +98,45 @@ class Tensor:
         return 2 * np.maximum(spread, typical / 4) + 2 * exact.UNIT[name] * finite + exact.TINY[name]
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What is evaluated at once: a node, or a few between which pass values that are no tensors. outputs: the tensors' names.
+    Nodes of a unit of several move elements, whatever a loop among them computes."""
+
+    nodes: tuple[NodeProto, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, nodes: NodeProto | Sequence[NodeProto], outputs: Sequence[str] = ()) -> Unit:
+        if isinstance(nodes, NodeProto):
+            return cls((nodes,), tuple(n for n in nodes.output if n))
+        return cls(tuple(nodes), tuple(outputs))
+
+    @cached_property
+    def op(self) -> str:
+        """The operator whose rounding counts."""
+        names = [full_name(node) for node in self.nodes]
+        return names[0] if len(names) == 1 else "Loop" if "Loop" in names else "Identity"
+
+    @property
+    def reads(self) -> list[str]:
+        """Names of its operands."""
+        made = {n for node in self.nodes for n in node.output}
+        return list(dict.fromkeys(n for node in self.nodes for n in read_names(node) if n not in made))
+
+
+def full_name(node: NodeProto) -> str:
+    """The operator, with its domain in front where that is not ONNX's own."""
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def imports(nodes: Iterable[NodeProto], opset: int) -> list[OperatorSetIdProto]:
+    """Versions of ONNX's operators and of the other domains that the nodes are of."""
+    versions = {"": opset, ML: 5 if opset in (21, 23, 25) else 3}
+    domains = dict.fromkeys(["", *(n.domain for n in nodes)])
+    return [helper.make_opsetid(d, versions.get(d, 1)) for d in domains]
+
+
 def known(name: str, array: np.ndarray, worlds: int, constant: bool = True) -> Tensor:
     """A value that is the same in all worlds."""
     wide = exact.widened(array)
@@ -125,27 +166,29 @@ def captured_names(graph: GraphProto) -> list[str]:
     return list(captured)
 
 
-def model_of_node(node: NodeProto, operands: Mapping[str, Tensor], world: int, opset: int) -> ModelProto:
-    """A model of that node. Constants stay constants."""
+def model_of(unit: Unit, operands: Mapping[str, Tensor], world: int, opset: int) -> ModelProto:
+    """A model of that unit. Constants stay constants."""
     inputs = [value_info(n, t.dtype, t.worlds[world][0].shape) for n, t in operands.items() if t.constant is None]
     constants = [numpy_helper.from_array(t.constant, n) for n, t in operands.items() if t.constant is not None]
-    outputs = [helper.make_empty_tensor_value_info(n) for n in node.output if n]
-    graph = helper.make_graph([node], "node", inputs, outputs, constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    outputs = [helper.make_empty_tensor_value_info(n) for n in unit.outputs]
+    graph = helper.make_graph(unit.nodes, "node", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=imports(unit.nodes, opset), ir_version=IR_VERSION)
 
 
-def evaluate(node: NodeProto, operands: Mapping[str, Tensor], worlds: int, opset: int, noise: Draw) -> list[Tensor]:
-    """The node's results (those with a name). Raises Reject."""
-    exactly = _may_be_exact(node, list(operands.values()))
-    found = [_in_world(node, operands, w, opset, noise, exactly) for w in range(worlds)]
+def evaluate(
+    nodes: NodeProto | Unit, operands: Mapping[str, Tensor], worlds: int, opset: int, noise: Draw
+) -> list[Tensor]:
+    """The results of a node (those with a name) or of a unit. Raises Reject."""
+    unit = nodes if isinstance(nodes, Unit) else Unit.of(nodes)
+    exactly = _may_be_exact(unit, list(operands.values()))
+    found = [_in_world(unit, operands, w, opset, noise, exactly) for w in range(worlds)]
     tensors = []
     signed = (
-        node.op_type in exact.MOVES | exact.SIGNED_SUMS
-        and _reduction(node) not in ("max", "min")  # of 0.0 and -0.0 either is the larger one
+        unit.op in exact.MOVES | exact.SIGNED_SUMS
+        and _reduction(unit) not in ("max", "min")  # of 0.0 and -0.0 either is the larger one
         and all(t.signed for t in operands.values())
     )
-    names = [n for n in node.output if n]
-    for i, name in enumerate(names):
+    for i, name in enumerate(unit.outputs):
         dtypes = {results[i][0] for results in found}
         if len(dtypes) != 1 or len({results[i][1][0].ndim for results in found}) != 1:
             raise Reject("another dtype or rank for other sizes")
@@ -156,24 +199,24 @@ def evaluate(node: NodeProto, operands: Mapping[str, Tensor], worlds: int, opset
 Result = tuple[np.dtype, tuple[np.ndarray, ...]]
 
 
-def _may_be_exact(node: NodeProto, operands: Sequence[Tensor]) -> bool:
+def _may_be_exact(unit: Unit, operands: Sequence[Tensor]) -> bool:
     """Does every engine compute the same from what it gets, rounding or not?"""
-    op = node.op_type
+    op = unit.op
     if op in exact.MOVES | exact.SELECTS:
-        return _reduction(node) in ("none", "max", "min")
+        return _reduction(unit) in ("none", "max", "min")
     if op in exact.SUMS:
         return all(t.certain and exact.is_coarse(t.dtype, *(w[0] for w in t.worlds)) for t in operands)
     return False
 
 
-def _reduction(node: NodeProto) -> str:
-    return next((a.s.decode() for a in node.attribute if a.name == "reduction"), "none")
+def _reduction(unit: Unit) -> str:
+    return next((a.s.decode() for node in unit.nodes for a in node.attribute if a.name == "reduction"), "none")
 
 
 def _in_world(
-    node: NodeProto, operands: Mapping[str, Tensor], world: int, opset: int, noise: Draw, exactly: bool
+    unit: Unit, operands: Mapping[str, Tensor], world: int, opset: int, noise: Draw, exactly: bool
 ) -> list[Result]:
-    model = model_of_node(node, operands, world, opset)
+    model = model_of(unit, operands, world, opset)
     feeds = {n: t.native(world) for n, t in operands.items() if t.constant is None}
     _check_valid(model)
     try:
@@ -183,27 +226,36 @@ def _in_world(
         raise Refused(model, feeds, f"{type(error).__name__}: {error}") from error
     samples = {n: t.worlds[world] for n, t in operands.items()}
     base = _run_wide(graph, {n: s[0] for n, s in samples.items()})
-    _check_range(node, native, samples)
+    _check_range(unit.nodes[0], native, samples)
     _check_defined(native, base, [s[0] for s in samples.values()])
     certain = all(len(s) == 1 for s in samples.values())
     exactly_done = exactly and certain and all(exact.same(exact.widened(n), b) for n, b in zip(native, base))
-    sums = node.op_type in exact.SUMS
+    sums = unit.op in exact.SUMS
     coarse = not sums or all(exact.is_coarse(n.dtype, b) for n, b in zip(native, base))
     if exactly_done and coarse:
         return [(n.dtype, (b,)) for n, b in zip(native, base)]
     moved = [
         m
         for pair in range(PAIRS)
-        for m in _perturbed(node, graph, operands, samples, native, noise, 2 * pair + 1, exactly and not sums)
+        for m in _perturbed(unit, graph, operands, samples, native, noise, 2 * pair + 1, exactly and not sums)
     ]
     return [_joined(n, b, [m[i] for m in moved]) for i, (n, b) in enumerate(zip(native, base))]
 
 
 def _check_valid(model: ModelProto) -> None:
     """Raises Reject for what ONNX does not allow: graphc takes some of it, others do not."""
-    node, opset = model.graph.node[0], model.opset_import[0].version
-    if not defs.has(node.op_type, opset, "") or defs.get_schema(node.op_type, opset, "").deprecated:
-        raise Reject("not in this opset")
+    versions = {o.domain: o.version for o in model.opset_import}
+    for node in model.graph.node:
+        version = versions[node.domain]
+        if node.domain not in ("", ML):
+            continue
+        if not defs.has(node.op_type, version, node.domain):
+            raise Reject("not in this opset")
+        schema = defs.get_schema(node.op_type, version, node.domain)
+        if schema.deprecated or any(a.name not in schema.attributes for a in node.attribute):
+            raise Reject("not in this opset")
+        if any(not n and f.option == f.option.Single for n, f in zip(node.input, schema.inputs)):
+            raise Reject("an operand that must be there")
     try:
         shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except Exception as error:  # its errors are of many kinds
@@ -211,7 +263,7 @@ def _check_valid(model: ModelProto) -> None:
 
 
 def _perturbed(
-    node: NodeProto,
+    unit: Unit,
     graph: Graph,
     operands: Mapping[str, Tensor],
     samples: Mapping[str, tuple[np.ndarray, ...]],
@@ -221,12 +273,12 @@ def _perturbed(
     exactly: bool,
 ) -> Iterator[list[np.ndarray]]:
     """The results with rounding errors of random signs, and with the opposite ones."""
-    op = node.op_type
-    unit = exact.unit_of(op, [t.dtype for t in operands.values()] + [n.dtype for n in native])
-    effort = 0.0 if exactly else exact.MARGIN * unit * exact.effort_of(op, [s[0] for s in samples.values()], native)
-    own = 0.0 if exactly else exact.MARGIN * unit
-    absolute = own * exact.ABSOLUTE * (op in exact.WITH_ABSOLUTE)
-    largest, together = op in exact.OVER_LARGEST, op in exact.LONG_SUMS
+    op = unit.op
+    smallest = exact.unit_of(op, [t.dtype for t in operands.values()] + [n.dtype for n in native])
+    effort = 0.0 if exactly else exact.MARGIN * smallest * exact.effort_of(op, [s[0] for s in samples.values()], native)
+    own = 0.0 if exactly else exact.MARGIN * smallest
+    absolute = own * exact.ABSOLUTE * exact.is_among(op, exact.WITH_ABSOLUTE)
+    largest, together = exact.is_among(op, exact.OVER_LARGEST), op in exact.LONG_SUMS
     constants = op in exact.EFFORT and op not in exact.EXACT_CONSTANTS
     signs = {n: noise.signs(s[0].shape, together) for n, s in samples.items()}
     after = [noise.signs(n.shape) for n in native]
@@ -264,16 +316,15 @@ def _run_wide(graph: Graph, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]
 
 def _check_range(node: NodeProto, native: Sequence[np.ndarray], samples: Mapping[str, tuple[np.ndarray, ...]]) -> None:
     """Raises Reject for a cast of a float that the integer can't hold: not defined."""
-    if node.op_type in ("Cast", "CastLike") and native[0].dtype.kind in "iu":
-        info = np.iinfo(native[0].dtype)
+    if node.op_type in ("Cast", "CastLike") and (info := integer_range(native[0].dtype)):
         for x in samples[node.input[0]]:
-            if x.dtype.kind == "f" and not ((x > float(info.min) - 1) & (x < float(info.max) + 1)).all():
+            if x.dtype.kind == "f" and not ((x > info[0] - 1.0) & (x < info[1] + 1.0)).all():
                 raise Reject("out of range")
 
 
 def _check_defined(native: Sequence[np.ndarray], wide: Sequence[np.ndarray], operands: Sequence[np.ndarray]) -> None:
     """Raises Reject where the result leaves the dtype's range, or is NaN or infinite though no operand is."""
-    special = any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in operands)
+    special = any(a.dtype.kind in "fV" and not np.isfinite(a.astype(np.float64)).all() for a in operands)
     for n, w in zip(native, wide):
         if n.shape != w.shape:
             raise Reject("the shape follows from rounding")

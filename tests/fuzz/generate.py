@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from onnx import TensorProto
 
 from graphc import pipeline
 from graphc.backends.cpu.parts import PARTS
@@ -12,10 +13,10 @@ from graphc.op import all_ops
 
 from .case import Case, Options
 from .draft import Dim, Draft, Reject, Shared, Tensor
-from .draws import BFLOAT16, BOOL, F32, Draw
-from .steps import STEPS, Step, load
+from .draws import BFLOAT16, BOOL, F32, SMALL, Draw
+from .steps import FAMILIES, STEPS, Step, load
 
-OPSETS = (13, 15, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23)
+OPSETS = (7, 8, 9, 10, 11, 12, 13, 13, 15, 16, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 25, 26, 28)
 TRIES = 4  # rejected steps for each that is wanted
 NAMES = sorted({p.name for p in (*pipeline.SHAPE_FREE, *pipeline.bound(all_ops()))} | {p.name for p in PARTS})
 
@@ -29,15 +30,21 @@ KINDS: Mapping[str, Mapping[str, float]] = {
     "integers": {"elementwise": 5, "shape": 3, "index": 3, "reduce": 1, "control": 0.5},
     "quantized": {"quantize": 6, "images": 1, "products": 1, "elementwise": 1, "shape": 1},
     "control": {"control": 4, "elementwise": 3, "shape": 2, "reduce": 1, "products": 1, "index": 0.5},
-    "any": dict.fromkeys(("elementwise", "shape", "index", "images", "nets", "products", "reduce", "recurrent", "quantize", "control", "domains"), 1.0),
+    "any": dict.fromkeys(FAMILIES, 1.0),
     "domains": {"domains": 4, "elementwise": 1, "shape": 1},
+    "sampled": {"sampling": 6, "images": 1.5, "elementwise": 1, "shape": 1, "index": 1},
+    "held": {"sequences": 4, "control": 3, "elementwise": 1.5, "shape": 1.5, "index": 1},
+    "microsoft": {"microsoft": 6, "products": 1, "elementwise": 1, "shape": 1, "quantize": 0.5},
+    "learned": {"learned": 5, "elementwise": 1, "shape": 1, "index": 0.5, "reduce": 0.5},
+    "small": {"small": 5, "shape": 2, "elementwise": 1, "products": 1, "quantize": 1},
 }  # fmt: skip
 OFTEN = (
     ("network",) * 4
     + ("images",) * 2
     + ("sequence",) * 3
     + ("tensors",) * 2
-    + ("ranks", "integers", "quantized", "control", "any", "any", "domains")
+    + ("ranks", "integers", "quantized", "control", "any", "any", "domains", "domains")
+    + ("sampled", "held", "microsoft", "microsoft", "learned", "small")
 )
 
 
@@ -47,7 +54,7 @@ def generate(seed: int, i: int) -> Case:
     kind = draw.one_of(*OFTEN)
     opset = draw.one_of(*OPSETS)
     dtype = F32
-    if draw.chance(0.16):
+    if draw.chance(0.2):
         dtype = draw.one_of(np.dtype("float64"), np.dtype("float64"), np.dtype("float16"), BFLOAT16)
     dims = open_dims(draw)
     nameless = draw.one_of(*[""] * 8, "?", "none")
@@ -95,18 +102,18 @@ def first_inputs(d: Draft, kind: str, dtype: np.dtype) -> None:
     length = "length" if "length" in d.shared.dims else d.draw.one_of(1, 1, 2, 5, 9)
     wide = d.draw.one_of(4, 8, 16, 17, 24, 32)
     channels = d.draw.one_of(1, 3, 4, 7, 8, 8, 16, 16, 24, 32)
-    if kind in ("network", "images", "quantized", "any"):
+    if kind in ("network", "images", "quantized", "any", "sampled"):
         d.input(dtype, (batch, channels, height, width))
         if d.draw.chance(0.2):
             spatial = (length if d.draw.chance(0.5) else 9,) if d.draw.chance(0.6) else (3, 4, 5)
             d.input(dtype, (batch, channels, *spatial))
         if kind == "quantized":
             d.input("uint8", (batch, d.draw.one_of(1, 4, 8), 5, 6), 0, 255)
-    if kind in ("sequence", "any", "control", "tensors", "quantized"):
+    if kind in ("sequence", "any", "control", "tensors", "quantized", "microsoft", "held", "small"):
         d.input(
             dtype, d.draw.one_of((batch, length, wide), (batch, length, wide), (batch, wide), (length, batch, wide))
         )
-    if kind in ("tensors", "control", "domains", "any"):
+    if kind in ("tensors", "control", "domains", "any", "learned", "held", "small", "sampled"):
         some_input(d, dtype, d.draw.count(0, 4))
     if kind == "ranks":
         for _ in range(2):
@@ -154,6 +161,8 @@ def run_steps(d: Draft, families: Mapping[str, float], wanted: int) -> None:
 
 
 def weighted(draw: Draw, steps: list[Step]) -> Step:
+    if not steps:
+        raise Reject("newer")
     weights = np.array([s.weight for s in steps])
     return steps[draw.rng.choice(len(steps), p=weights / weights.sum())]
 
@@ -174,12 +183,16 @@ def finished(d: Draft, kind: str, how: Options, nameless: str) -> Case:
         results.append(d.inputs[0].tensor)
     if d.initializers and d.draw.chance(0.04):
         results.append(d.tensors[next(iter(d.initializers))])
-    names = [t.name for t in d.draw.shuffled(results)]
-    if d.draw.chance(0.0):
-        names.append(names[0])
+    results = [readable(d, t) for t in results]
+    names = list(dict.fromkeys(t.name for t in d.draw.shuffled(results)))
     for i in d.inputs if nameless else ():
         i.dims = tuple(({"?": "?", "none": None}[nameless] if isinstance(n, str) else n) for n in i.dims)
     return Case.of(d, kind, names, how)
+
+
+def readable(d: Draft, t: Tensor) -> Tensor:
+    """The value, as a float32 where it is of a small type: not all engines return those."""
+    return d.node("Cast", t, to=TensorProto.FLOAT) if t.dtype in SMALL else t
 
 
 def captured(attribute) -> list[str]:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import helper
+from onnx import TensorProto, helper
 
 from .case import Case, all_nodes
 from .draws import is_float
+from .evaluate import full_name
 
 Test = Callable[[Case, str], bool]  # of the case and of what is said about it
 
@@ -34,7 +35,25 @@ def says(*patterns: str) -> Test:
 
 def has(*ops: str) -> Test:
     """A node of one of the operators."""
-    return lambda case, text: any(n.op_type in ops for n in all_nodes(case.model.graph))
+    return lambda case, text: any(full_name(n) in ops for n in all_nodes(case.model.graph))
+
+
+def casts_to(*types: int) -> Test:
+    """A Cast to one of them."""
+    return lambda case, text: any(
+        n.op_type == "Cast" and a.name == "to" and a.i in types
+        for n in all_nodes(case.model.graph)
+        for a in n.attribute
+    )
+
+
+def attribute(op: str, name: str, value: object) -> Test:
+    """A node with that attribute."""
+    return lambda case, text: any(
+        n.op_type == op and a.name == name and helper.get_attribute_value(a) == value
+        for n in all_nodes(case.model.graph)
+        for a in n.attribute
+    )
 
 
 def both(*tests: Test) -> Test:
@@ -100,6 +119,12 @@ def _of_double(*ops: str) -> Test:
     )
 
 
+def _tied_experts(case: Case, text: str) -> bool:
+    routers = [n.input[1] for n in case.model.graph.node if n.op_type in ("MoE", "QMoE")]
+    rows = [row for n in routers if n in case.tensors for row in case.tensors[n].native(0)]
+    return any(len(np.unique(row)) < len(row) for row in rows)
+
+
 def _same_with_gaps(case: Case, text: str) -> bool:
     """A transposed convolution whose steps are wider than its kernel, padded automatically."""
     for n in case.model.graph.node:
@@ -126,7 +151,7 @@ REFUSALS = [
         says(
             "NOT_IMPLEMENTED",
             "does not support double yet",
-            "Linear' mode only supports",
+            "mode only supports",
             r"NumDimensions\(\) == 4",
             "data type is not supported with Scatter",
             "Pool.*padding values must be non-negative",
@@ -134,6 +159,17 @@ REFUSALS = [
             "layout_ == 0 was false",
             "Pad.*Unexpected mode of 3",
             r"tensor\(bfloat16\).*is invalid",
+            "ReduceSumInteger.*type inference failed",
+            "not implemented for CPU",
+        ),
+    ),
+    Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
+    Known(
+        "types of com.microsoft",
+        "its schemas have fewer types than graphc takes",
+        lambda case, text: (
+            any(n.domain == "com.microsoft" for n in case.model.graph.node)
+            and bool(re.search(r"Type 'tensor\(\w+\)' of input parameter .* is invalid", text))
         ),
     ),
     Known(
@@ -191,6 +227,14 @@ REFUSALS = [
     ),
     Known("Reshape of nothing", "-1 beside a dim of 0", says("Reshape.*cannot be reshaped.*Input shape:{[^}]*\\b0\\b")),
     Known("pools of nothing", "only the batch may be 0", says("Invalid input shape. Only N can be zero")),
+    Known(
+        "softmax of a vector",
+        "before opset 13 the axis was 1 by default, which a vector does not have",
+        both(
+            has("Softmax", "LogSoftmax", "Hardmax"),
+            says("HandleNegativeAxis"),
+        ),
+    ),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -203,10 +247,23 @@ FAULTS = [
     Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
         "LSTM", "GRU", "RNN",
     )),
+    Known("NaN in attention", "a score that is NaN may count as one that is hidden", non_finite_reaches(
+        "Attention", "MultiHeadAttention", "GroupQueryAttention",
+    )),
     Known("NaN in LRN", "the sum over channels slides: a NaN or an infinity stays in it", non_finite_reaches("LRN")),
-    Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear", "DynamicQuantizeLinear")),
+    Known("NaN quantised", "ONNX does not say what NaN becomes", nan_reaches("QuantizeLinear")),
     Known("MeanVarianceNormalization", "the variance is mean(x²) - mean(x)², which rounding makes negative", has(
         "MeanVarianceNormalization",
+    )),
+    Known("bytes of NaN and infinity", "what is quantised within an operator has no scale then", non_finite_reaches(
+        "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE",
+    )),
+    Known("ties of experts", "the last of equal ones is chosen; graphc chooses the first, as TopK does", _tied_experts),
+    Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", has(
+        "com.microsoft::QMoE",
+    )),
+    Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(
+        TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2,
     )),
     Known("sequence of no steps", "the last state is 0, also where there is an initial one", _sequence_of_no_steps),
     Known("Fourier transforms of lengths that are no power of two", "they go through a chirp in float32: 1e-5 off", has(
@@ -216,12 +273,12 @@ FAULTS = [
         "MaxUnpool", 2,
     )),
     Known("ConvTranspose with gaps", "a negative sum of pads is taken as 0: not the size that SAME asks for", _same_with_gaps),
-    Known("constants in float64", "those of Gelu by tanh and of HardSwish are float32 ones: 1e-9 off", _of_double(
-        "Gelu", "HardSwish",
+    Known("constants in float64", "those of Gelu by tanh, of HardSwish and of Attention are float32 ones: 1e-8 off", _of_double(
+        "Gelu", "HardSwish", "Attention",
     )),
     Known("Shrink in float32", "float64 goes through float32: 1e-7 off", _of_double("Shrink")),
     Known("positions in float32", "where it samples: 1e-6 of the size off", both(
-        has("Resize", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
+        has("Resize", "Upsample", "DeformConv", "GridSample", "RoiAlign"), says("times the tolerance"),
     )),
     Known("powers that integers can't hold", "of a float exponent: ONNX does not say what they are", both(
         has("Pow"), says("^differs|: differs"),
@@ -229,6 +286,9 @@ FAULTS = [
     Known("infinity through Clip", "without a bound the largest finite number is it", non_finite_reaches("Clip")),
     Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(
         has("Resize"), says("NaN or infinity"),
+    )),
+    Known("Resize of a region by scales", "the size of the result leaves out the region's", both(
+        attribute("Resize", "coordinate_transformation_mode", b"tf_crop_and_resize"), says("has shape"),
     )),
     Known("Loop of no trips", "what it collects has dims of 0 where the body's result has no declared ones", both(
         has("Loop"), says(r"has shape \(0,"),

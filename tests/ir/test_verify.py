@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from graphc.attrs import Attrs
 from graphc.graph import Builder, Graph, Node, Value, constant
-from graphc.op import Attr, Attrs, Op, get_op
+from graphc.op import Attr, Op, get_op
 from graphc.types import Blocked, TensorType
 from graphc.verify import BrokenInvariant, verify
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,18 @@ from fuzz import campaign
 from fuzz.campaign import Plan, run
 from fuzz.check import attempt, smallest
 from fuzz.compare import difference
+from fuzz.draft import Draft, Shared
 from fuzz.draws import F32, Draw
 from fuzz.engines import ENGINES, RUNTIME
 from fuzz.evaluate import Reject, Tensor, evaluate, known
-from fuzz.generate import generate
+from fuzz.generate import first_inputs, generate, open_dims
+from fuzz.peers import reasons
+from fuzz.steps import Step, load
 from fuzz_engines import FAULTY
 from onnx import helper
 
 SEED, MODELS = 0, 300
-WITH_FAULTY = 60  # of the first models, some have a Tanh
+WITH_FAULTY = 150  # of the first models, some have a Tanh
 
 
 def test_random_models_on_every_engine(tmp_path: Path):
@@ -35,6 +41,12 @@ def test_random_models_on_every_engine(tmp_path: Path):
     assert all(summary.models[name] == MODELS // 3 for name in ENGINES if name.startswith("cpu"))
     assert summary.models[RUNTIME] > 0.7 * MODELS
     assert all(0.05 < ratio < 1 for ratio in summary.ratios.values()), "the tolerances are no measure of the errors"
+
+
+def test_the_page_names_every_explained_difference():
+    page = (Path(__file__).parents[2] / "docs" / "random-models.md").read_text()
+    missing = [name for name, reason in reasons().items() if f"| {name} | {reason} |" not in page]
+    assert not missing
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -57,6 +69,84 @@ def test_models_are_valid_and_finite():
             assert case.options.winograd == 0 or all(
                 np.isfinite(w[0]).all() for w in t.worlds if w[0].dtype.kind == "f"
             )
+
+
+def draft(i: int, opset: int, kind: str = "any") -> Draft:
+    """A model with its inputs and no nodes."""
+    draw = Draw(1, i)
+    d = Draft(Shared(draw, Draw(2, i), opset, open_dims(draw), special=False))
+    first_inputs(d, kind, F32)
+    return d
+
+
+@pytest.mark.sample(12)
+@pytest.mark.parametrize("step", [s for steps in load().values() for s in steps], ids=lambda s: s.run.__name__)
+def test_each_step_gives_models(step: Step):
+    kinds = ("any", "sampled", "microsoft", "small", "quantized", "integers")
+    opsets = [o for o in (7, 9, 10, 13, 17, 21, 23, 24, 26) if o >= step.opset]
+    for i in range(200):
+        d = draft(i, opsets[i % len(opsets)], kinds[i % len(kinds)])
+        with suppress(Reject), d.attempt():
+            step.run(d)
+            if d.nodes:
+                return
+    pytest.fail("no draw of it was taken")
+
+
+X = np.arange(-6, 6, dtype=F32).reshape(2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "constants", "attrs", "want"),
+    [
+        ("Unsqueeze", 12, [[0]], {}, X[None]),
+        ("Unsqueeze", 13, [[0]], {}, X[None]),
+        ("Slice", 9, [[1], [3], [2]], {}, X[:, :, 1:3]),
+        ("Slice", 10, [[0], [3], [2], [2]], {}, X[:, :, ::2]),
+        ("ReduceSum", 11, [[1]], {"keepdims": 0}, X.sum(1)),
+        ("ReduceMax", 17, [[-1]], {}, X.max(2, keepdims=True)),
+        ("ReduceMax", 10, [], {"axes": [-1]}, X.max(2, keepdims=True)),
+        ("Pad", 10, [[0, 0, 1, 0, 0, 0], 2.0], {}, np.pad(X, ((0, 0), (0, 0), (1, 0)), constant_values=2)),
+        ("Clip", 10, [-1.0, 2.0], {}, X.clip(-1, 2)),
+        ("Split", 12, [[1, 2]], {"axis": -1}, X[:, :, :1]),
+        ("TopK", 9, [[1]], {"axis": 2}, X.max(2, keepdims=True)),
+        ("Concat", 10, [], {"axis": -1}, X),
+    ],
+)
+def test_older_opsets_have_their_own_form(op: str, opset: int, constants: list, attrs: dict, want: np.ndarray):
+    """A node of any opset is written in that opset's form, and means the same."""
+    d = draft(0, opset)
+    x = d.input_of([X] * d.shared.worlds, X.shape)
+    operands = [d.const(c, np.int64 if isinstance(c, list) else F32) for c in constants]
+    y = d.node(op, x, *operands, outputs=2 if op in ("Split", "TopK") else 1, **attrs)
+    y = y[0] if isinstance(y, tuple) else y
+    np.testing.assert_array_equal(y.native(0), want)
+    onnx.checker.check_node(d.nodes[-1], checker_context(opset))
+
+
+def checker_context(opset: int) -> onnx.checker.C.CheckerContext:
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = 10, {"": opset}
+    return context
+
+
+def test_what_an_older_opset_lacks_is_rejected():
+    d = draft(0, 9)
+    x = d.input_of([X] * d.shared.worlds, X.shape)
+    with pytest.raises(Reject):
+        d.node("Slice", x, *(d.ints(i) for i in (0, 3, 2, 2)))
+    with pytest.raises(Reject):
+        d.node("Clip", x, d.node("ReduceMin", x, keepdims=0))
+
+
+def test_values_that_are_no_tensors_pass_between_nodes_only():
+    d = draft(0, 17)
+    x = d.input_of([X] * d.shared.worlds, X.shape)
+    parts = d.proto("SplitToSequence", [x], [True], {"axis": 0})
+    joined = d.proto("ConcatFromSequence", parts.output, [True], {"axis": 0})
+    (y,) = d.unit([parts, joined], *joined.output)
+    np.testing.assert_array_equal(y.native(0), X)
+    assert y.certain and parts.output[0] not in d.tensors
 
 
 # --- tolerances -------------------------------------------------------------------------------------------------------
@@ -134,7 +224,12 @@ def test_what_differs(got: list[float], what: str):
 # --- faults -----------------------------------------------------------------------------------------------------------
 def faulty() -> int:
     """A model that has the operator which the engines of fuzz_engines.py get wrong, among others."""
-    return next(i for i in range(WITH_FAULTY) if generate(SEED, i).operators()[FAULTY] and worlds(i) > 1)
+    return next(i for i in range(WITH_FAULTY) if has_faulty(i) and worlds(i) > 1)
+
+
+@cache
+def has_faulty(i: int) -> bool:
+    return generate(SEED, i).operators()[FAULTY] > 0
 
 
 def worlds(i: int) -> int:
@@ -150,9 +245,8 @@ def test_a_wrong_result_is_found_and_made_small():
 
 
 def test_what_ends_a_process_is_told_with_the_model(tmp_path: Path):
-    models = range(WITH_FAULTY)
-    ending = [i for i in models if generate(SEED, i).operators()[FAULTY]][:2]
-    others = [i for i in models if i not in ending][:2]
+    ending = list(islice(filter(has_faulty, range(WITH_FAULTY)), 2))
+    others = list(islice((i for i in range(WITH_FAULTY) if not has_faulty(i)), 2))
     summary = run(Plan(SEED, [*ending, *others], ["@fuzz_engines:ends"], tmp_path, jobs=1, seconds=3))
     assert [f["i"] for f in summary.findings] == ending and len(summary.seen) == 4
     for f in summary.findings:

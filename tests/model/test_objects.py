@@ -398,3 +398,18 @@ def test_tensors_are_wanted():
     for op in ("Relu", "Shape", "StringConcat"):
         with pytest.raises(GraphcError, match="takes tensors"):
             b.add(op, s, s) if op == "StringConcat" else b.add(op, s)
+
+
+def test_states_of_sessions_are_tensors():
+    text = "g (seq(float[3]) s, float[3] x) => (seq(float[3]) t) { t = SequenceInsert(s, x) }"
+    with pytest.raises(InputError, match=r"states are tensors, not sequence\(float32\[3\]\)"):
+        model(text, states={"s": "t"})
+
+
+def test_loops_stack_tensors_only():
+    text = """g (int64 n, float[2] x) => (seq(float[2]) y) {
+      go = Constant<value = bool {1}>()
+      y = Loop(n, go) <body = b (int64 i, bool a) => (bool d, seq(float[2]) e) { d = Identity(a) e = SequenceConstruct(x) }>
+    }"""
+    with pytest.raises(GraphcError, match=r"can't stack values of type sequence\(float32\[2\]\)"):
+        model(text)

@@ -114,3 +114,13 @@ def test_sessions_append_in_place():
         past = [want["rk"], want["rv"]]
         np.testing.assert_allclose(session.run(feeds)["y"], want["y"], atol=2e-6)
     assert session.lengths == {"pk": 6, "pv": 6}
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 8), (0, 3, 8)])
+@pytest.mark.parametrize("op", ["Attention", "MultiHeadAttention"])
+def test_attention_of_nothing_is_nothing(op: str, shape: tuple[int, ...]):
+    operands = {"x": floats(*shape), "w": floats(8, 24), "b": floats(24)}
+    if op == "MultiHeadAttention":
+        operands = {n: floats(*shape) for n in "qkv"}
+    types = {n: (1, a.shape) for n, a in operands.items()}
+    assert model(op, types, ("y",), num_heads=2).run(operands)["y"].shape == shape

@@ -119,9 +119,10 @@ SEEDED = [
 
 @pytest.mark.parametrize("name, x, attrs", SEEDED)
 def test_a_seed_tells_the_draw(name, x, attrs):
-    """The same on each target and in each run; another seed, or none, gives another one."""
+    """The same on each target and in each run, to rounding; another seed, or none, gives another one."""
     first = drawn(name, x, seed=1.0, **attrs)
     for target in TARGETS:
-        np.testing.assert_array_equal(drawn(name, x, target, seed=1.0, **attrs), first)
+        # bits are the same, and float32 kernels round where the reference computes in float64
+        np.testing.assert_allclose(drawn(name, x, target, seed=1.0, **attrs), first, rtol=0, atol=2e-6)
     assert not np.array_equal(drawn(name, x, seed=2.0, **attrs), first)
     assert not np.array_equal(drawn(name, x, **attrs), drawn(name, x, **attrs))

@@ -39,7 +39,7 @@ from graphc.lower.kernel import Kernel
 from graphc.lower.storage import Ref, Storage
 from graphc.ops.fused_attention import Heads, heads_of, window_of
 from graphc.sizes import choose, is_size, most_of
-from graphc.types import number, numbers
+from graphc.types import dtype_name, number, numbers
 
 FEW = 8  # queries up to which keys and values are read in place: packing them pays where more read them
 MOST_ROWS = 8  # of a tile that reads in place
@@ -52,7 +52,10 @@ Words = dict[str, Any]
 def attention_supported(node: Node, target: Target) -> str | None:
     if node.output.dtype != np.float32:
         return f"attention has no {node.output.dtype} kernel"
-    return None if heads_of(node.call).keys else "there are no keys"
+    s = heads_of(node.call)
+    if node.inputs[1].dtype != np.float32 and not (target.converts_half and number(s.queries) <= FEW):
+        return f"attention has no {node.inputs[1].dtype} kernel for many queries"
+    return None if s.keys else "there are no keys"
 
 
 def query_rows(target: Target, queries: int) -> int:
@@ -105,13 +108,15 @@ def lower_attention(lo: CpuLowering, group: Group) -> None:
     )  # fmt: skip
     softmax = {"mask": mask_kind, "zeros": call.attrs.zeros, "windowed": windowed, "capped": bool(cap)}
     lower = _in_rows if number(s.queries) <= FEW else _in_tiles
-    kernel, args, tile = lower(lo, node.output.name, s, words, softmax)
+    kernel, args, tile = lower(lo, node.output.name, s, words, softmax, node.inputs[1].dtype)
     reason = f"{s.queries} queries, {s.keys} keys of {s.heads} heads of {s.size}; {tile}"
     lo.emit(kernel, args, lo.info(group, "attention", "fused", reason), writes=[y.ref])
 
 
-def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words) -> tuple[Kernel, list[Any], str]:
-    """Keys and values are packed for tiles of many queries."""
+def _in_tiles(
+    lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words, dtype: np.dtype
+) -> tuple[Kernel, list[Any], str]:
+    """Keys and values, float32, are packed for tiles of many queries."""
     vl, mr = lo.target.vl, query_rows(lo.target, number(s.queries))
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
     nv_v = min(VECTORS, v_blocks)
@@ -138,9 +143,11 @@ def _in_tiles(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words
     return Attention(), args, f"tile {mr}x{VECTORS}"
 
 
-def _in_rows(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words) -> tuple[Kernel, list[Any], str]:
-    """Keys and values are read where they lie."""
-    target, vl = lo.target, lo.target.vl
+def _in_rows(
+    lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words, dtype: np.dtype
+) -> tuple[Kernel, list[Any], str]:
+    """Keys and values, of a dtype, are read where they lie."""
+    target, vl, kind = lo.target, lo.target.vl, dtype_name(dtype)
     rows = few_rows(target, number(s.queries) * words["group"])
     size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
     nv = min(max(1, target.registers // 2 // most_of(rows)), MOST_VECTORS, v_blocks)
@@ -150,11 +157,15 @@ def _in_rows(lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words)
     nbytes = BLOCKS * ROWS_BLOCK_BYTES + rows * (8 * TILE_ROW.size + (size_blocks + key_blocks) * target.vector)
     scratch, stride = lo.scratch(name, nbytes)
     args = ATTENTION_ROWS(
-        **words, dots=KeyDots(rows, size_lanes > 0), softmax=SoftmaxTile(rows=rows, **softmax),
-        sums=ValueSums(rows, nv, False), sums_last=ValueSums(rows, last, lanes < vl), rows=rows, nv=nv,
-        size_lanes=size_lanes, last_lanes=lanes, scratch=scratch, scratch_stride=stride,
+        **words, dots=KeyDots(rows, size_lanes > 0, kind), softmax=SoftmaxTile(rows=rows, **softmax),
+        sums=ValueSums(rows, nv, False, kind), sums_last=ValueSums(rows, last, lanes < vl, kind), rows=rows, nv=nv,
+        size_lanes=size_lanes, last_lanes=lanes, kv_item=dtype.itemsize, scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
-    return AttentionRows(), args, f"{rows} rows in place"
+    return (
+        AttentionRows(),
+        args,
+        f"{rows} rows in place" + ("" if kind == "float32" else f"; keys and values in {kind}"),
+    )
 
 
 def _bits(value: float) -> int:

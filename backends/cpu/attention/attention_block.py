@@ -23,8 +23,8 @@ ANY_ATTENTION = Block(WORDS)
 # last_lanes columns exist; scores_one: for one vector. chunk: tiles of mr queries in a work item.
 ATTENTION = Block(WORDS + "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk")
 # kernels: `key_dots`; `value_sums` for nv vectors and for the last ones. rows: of a tile. size_lanes: elements of a head in its
-# last vector; last_lanes: the same of v.
-ATTENTION_ROWS = Block(WORDS + "dots sums sums_last rows nv size_lanes last_lanes")
+# last vector; last_lanes: the same of v; kv_item: bytes of an element of keys and values.
+ATTENTION_ROWS = Block(WORDS + "dots sums sums_last rows nv size_lanes last_lanes kv_item")
 
 # Micro-kernels': attention/attention_micro.py. rows: address of a record for each row of the tile. first, seen: its first
 # visible key and how many there are; y: where its result goes.
@@ -66,18 +66,20 @@ class SoftmaxTile(Kernel, name="softmax_tile"):
 
 @dataclass(frozen=True, eq=False)
 class KeyDots(Kernel, name="key_dots"):
-    """Scores of a tile of rows."""
+    """Scores of a tile of rows. dtype: of keys."""
 
     block: ClassVar[Block] = KEY_DOTS
     rows: int
     masked: bool
+    dtype: str
 
 
 @dataclass(frozen=True, eq=False)
 class ValueSums(Kernel, name="value_sums"):
-    """Sums of values, weighted by a tile of rows."""
+    """Sums of values, weighted by a tile of rows. dtype: theirs."""
 
     block: ClassVar[Block] = VALUE_SUMS
     rows: int
     nv: int
     masked: bool
+    dtype: str

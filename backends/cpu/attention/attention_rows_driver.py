@@ -31,7 +31,7 @@ SOFTMAX, Q, K, V, MASK, Y, SCRATCH, SCRATCH_STRIDE = ANY_ATTENTION["softmax q k 
 BATCH, HEADS, GROUP, QUERIES, SIZE, V_SIZE = ANY_ATTENTION["batch heads group queries size v_size"]
 Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ANY_ATTENTION["q_strides k_strides v_strides y_strides mask_strides"]
 DOTS, SUMS, SUMS_LAST, ROWS, NV = ATTENTION_ROWS["dots sums sums_last rows nv"]
-SIZE_LANES, LAST_LANES = ATTENTION_ROWS["size_lanes last_lanes"]
+SIZE_LANES, LAST_LANES, KV_ITEM = ATTENTION_ROWS["size_lanes last_lanes kv_item"]
 DOTS_KEYS, DOTS_ROW, DOTS_BLOCKS, DOTS_LANES = KEY_DOTS["keys k_row blocks lanes"]
 SUMS_KEYS, SUMS_ROW, SUMS_ROWS, SUMS_LANES = VALUE_SUMS["keys v_row rows lanes"]
 
@@ -90,8 +90,8 @@ def attention_rows(target):
                 call2(a[SOFTMAX], third, scores)
                 for p in range(columns):
                     micro = a[SUMS_LAST] if p == columns - 1 else a[SUMS]
-                    column = p * a[NV] * vector
-                    call4(micro, second, scores, v + column, column)
+                    column = p * a[NV] * c
+                    call4(micro, second, scores, v + column * a[KV_ITEM], column * ITEM)
             begin, end = piece(a, work, nth, end)
 
     return attention_rows, STEP

@@ -10,7 +10,8 @@ from graphc.backends.cpu.attention.attention_block import KEY_DOTS, TILE_ROW, VA
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import F32, I16, I32, I64, PTR, Emit, define, i64
+from graphc.types import dtype_from_name
 
 ITEM = FMA.item
 KEYS, K_ROW, BLOCKS, LANES = KEY_DOTS["keys k_row blocks lanes"]
@@ -19,17 +20,17 @@ ROW_BYTES, ROW_Y = 8 * TILE_ROW.size, 8 * TILE_ROW.at["y"]
 
 
 @micro(KeyDots)
-def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: bool) -> None:
+def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: bool, dtype: str) -> None:
     """void(block, q, k, scores): scores[KEYS / vl][rows][vl] = q k^T.
 
     q: [blocks of size][rows][vl], filled up with zeros; k: rows of BLOCKS vectors, and LANES more elements if masked. vl
     scores are summed at a time, of vl / rows keys, and their vectors of partial sums are then reduced together. Lanes
-    behind the last key are any number.
+    behind the last key are any number. dtype: of k.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, queries, keys_at, scores = fn.args
     b, vl, vector = q.b, target.vl, target.vector
-    together = vl // rows
+    together, item = vl // rows, dtype_from_name(dtype).itemsize
     keys, pitch, blocks = (q.slot(block, i) for i in (KEYS, K_ROW, BLOCKS))
     queries, keys_at, scores = (q.pointer(p) for p in (queries, keys_at, scores))
     part = q.lane_mask(q.slot(block, LANES), vl) if masked else None
@@ -38,11 +39,11 @@ def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: 
 
     def dots(group: ir.Value, key: Sequence[ir.Value]) -> None:
         def step(d: ir.Value, part: ir.Value | None) -> None:
-            at, tile = b.mul(d, i64(vector)), q.offset(queries, b.mul(d, i64(rows * vector)))
+            at, tile = b.mul(d, i64(vl * item)), q.offset(queries, b.mul(d, i64(rows * vector)))
             row = [q.load_raw(q.offset(tile, r * vector), F32, vl) for r in range(rows)]
             for j, k in enumerate(key):
                 where = q.offset(k, at)
-                x = q.load_raw(where, F32, vl) if part is None else q.masked_load(where, F32, part)
+                x = _widened(q, where, dtype, vl, part)
                 for r in range(rows):
                     s = sums[r * together + j]
                     b.store(q.fma(x, row[r], b.load(s)), s)
@@ -69,6 +70,16 @@ def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: 
         numbers = [b.select(b.icmp_signed("<", n, last), n, last) for n in numbers]
         dots(whole, [q.offset(keys_at, b.mul(n, pitch)) for n in numbers])
     b.ret_void()
+
+
+def _widened(q: Emit, where: ir.Value, name: str, vl: int, part: ir.Value | None) -> ir.Value:
+    """vl elements in float32, those outside of a mask zero."""
+    dtype = dtype_from_name(name)
+    if part is None:
+        return q.load(where, dtype, vl)
+    bits = {2: I16, 4: I32}[dtype.itemsize]
+    raw = q.b.bitcast(q.masked_load(where, bits, part), q.vector(q.kept_type(dtype), vl))
+    return q.widen(raw, dtype, vl)
 
 
 def sum_each(q: Emit, vectors: Sequence[ir.Value]) -> ir.Value:
@@ -100,10 +111,10 @@ def _lanes(q: Emit, x: ir.Value, first: int, count: int) -> ir.Value:
 
 
 @micro(ValueSums)
-def value_sums(module: ir.Module, symbol: str, target: Target, rows: int, nv: int, masked: bool) -> None:
+def value_sums(module: ir.Module, symbol: str, target: Target, rows: int, nv: int, masked: bool, dtype: str) -> None:
     """void(block, weights, v, column): nv vectors of each row's result, from byte `column` on: weights v.
 
-    weights: [KEYS / vl][rows][vl]; v: the first row's vectors. masked: of the last vector LANES elements exist.
+    weights: [KEYS / vl][rows][vl]; v: the first row's vectors. masked: of the last vector LANES elements exist. dtype: of v.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, weights, v, column = fn.args
@@ -111,7 +122,7 @@ def value_sums(module: ir.Module, symbol: str, target: Target, rows: int, nv: in
     keys, pitch, table = (q.slot(block, i) for i in (SUM_KEYS, V_ROW, SUM_ROWS))
     weights, v, table = (q.pointer(p) for p in (weights, v, table))
     part = q.lane_mask(q.slot(block, SUM_LANES), vl) if masked else None
-    chains = sums_at_once(target, rows, nv)
+    chains, item = sums_at_once(target, rows, nv), dtype_from_name(dtype).itemsize
     nothing = q.const(0.0, F32, vl)
     sums = [[[q.variable(nothing.type) for _ in range(nv)] for _ in range(rows)] for _ in range(chains)]
     for s in (s for chain in sums for row in chain for s in row):
@@ -120,9 +131,7 @@ def value_sums(module: ir.Module, symbol: str, target: Target, rows: int, nv: in
     def add(key: ir.Value, tile: ir.Value, chain: int) -> None:
         """One key's values; tile: its weight of the first row."""
         row = q.offset(v, b.mul(key, pitch))
-        xs = [q.load_raw(q.offset(row, i * vector), F32, vl) for i in range(nv - masked)]
-        if part is not None:
-            xs.append(q.masked_load(q.offset(row, (nv - 1) * vector), F32, part))
+        xs = [_widened(q, q.offset(row, i * vl * item), dtype, vl, part if i == nv - 1 else None) for i in range(nv)]
         for r in range(rows):
             weight = q.splat(q.load_raw(q.offset(tile, r * vector), F32, 1), vl)
             for x, s in zip(xs, sums[chain][r]):

@@ -90,7 +90,7 @@ def _compared(keys, columns, i, j):
 
 @njit(error_model="numpy")
 def _has_nan(keys, columns, i):
-    for c in range(i * columns, (i + 1) * columns):
+    for c in range(i * columns, (i + 1) * columns):  # noqa: SIM110  (Numba has no generator within any())
         if keys[c] == NAN:
             return True
     return False

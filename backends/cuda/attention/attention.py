@@ -31,6 +31,8 @@ def attention_supported(node: Node, target: Any = None) -> str | None:
     dtype = node.output.dtype
     if dtype != np.float32 and dtype.name not in HALVES:
         return f"attention has no {dtype} kernel"
+    if node.inputs[1].dtype != dtype:
+        return "keys and values are of another dtype than queries"
     s, most = heads_of(node.call), LARGEST if dtype == np.float32 else LARGEST_HALF
     if not s.keys:
         return "there are no keys"

@@ -151,9 +151,9 @@ def _reference(
     dtype, heads = q.dtype, attrs["num_heads"]
     q, k, v, bias, added, past_key, past_value = map(widen, (q, k, v, bias, added, past_key, past_value))
     if q.ndim == 5:
-        q, k, v = (q[:, :, :, i].reshape(*q.shape[:2], -1) for i in range(3))
+        q, k, v = (flat(q[:, :, :, i].swapaxes(1, 2)) for i in range(3))
     elif k.ndim == 5:
-        k, v = (k[:, :, :, i].reshape(*k.shape[:2], -1) for i in range(2))
+        k, v = (flat(k[:, :, :, i].swapaxes(1, 2)) for i in range(2))
     if bias is not None:
         hidden = q.shape[2]
         q = q + bias[:hidden]

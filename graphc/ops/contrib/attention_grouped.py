@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.dims import maximum
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
+from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect, require_added, split
 from graphc.ops.contrib.attention_cache import emit_range, emit_within, emit_written

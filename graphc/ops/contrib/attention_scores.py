@@ -85,22 +85,25 @@ def emit_heads(b: Builder, x: Value, heads: int) -> Value:
     """[batch, heads, sequence, size] of that, or of [batch, sequence, heads · size]."""
     if len(x.shape) == 4:
         return x
-    return b.add("Transpose", b.add("Reshape", x, b.constant([0, 0, heads, -1], np.int64)), perm=(0, 2, 1, 3))
+    size = x.shape[2] // heads if isinstance(x.shape[2], int) else -1  # -1 follows from no element
+    return b.add("Transpose", b.add("Reshape", x, b.constant([0, 0, heads, size], np.int64)), perm=(0, 2, 1, 3))
 
 
 def emit_flat(b: Builder, x: Value) -> Value:
     """[batch, sequence, heads · size] of [batch, heads, sequence, size]."""
-    return b.add("Reshape", b.add("Transpose", x, perm=(0, 2, 1, 3)), b.constant([0, 0, -1], np.int64))
+    heads, size = x.shape[1], x.shape[3]
+    width = heads * size if isinstance(heads, int) and isinstance(size, int) else -1
+    return b.add("Reshape", b.add("Transpose", x, perm=(0, 2, 1, 3)), b.constant([0, 0, width], np.int64))
 
 
 def heads_of(x: np.ndarray, heads: int) -> np.ndarray:
     """As `emit_heads`."""
-    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+    return x if x.ndim == 4 else x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
 
 
 def flat(x: np.ndarray) -> np.ndarray:
     """As `emit_flat`."""
-    return x.swapaxes(1, 2).reshape(len(x), x.shape[2], -1)
+    return x.swapaxes(1, 2).reshape(len(x), x.shape[2], x.shape[1] * x.shape[3])
 
 
 def columns(b: Builder, x: Value, *sizes) -> tuple[Value, ...]:

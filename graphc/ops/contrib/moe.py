@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.graph import Builder, Value
-from graphc.op import Attr, Attrs, Call, Case, Const, Tensor
+from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import bytes_of, emit_unpacked, unpacked
@@ -140,7 +141,7 @@ def _emit_mixed(b: Builder, x: Value, router: Value, layers, attrs, weights: Val
     shape, given = x.shape, x.dtype
     wide = FLOAT32 if given.itemsize < 4 else given
     hidden, tokens, experts, k = shape[-1], prod(shape[:-1]), router.shape[1], attrs.k
-    x = b.add("Cast", b.add("Reshape", x, b.constant([tokens, hidden], np.int64)), to=wide)
+    x = b.add("Cast", b.add("Reshape", x, b.constant([tokens, hidden], np.int64), allowzero=True), to=wide)
     scores = b.add("Softmax", b.add("Cast", router, to=wide), axis=-1)
     shares, chosen = b.add("TopK", scores, b.constant([k], np.int64), axis=-1, outputs=2)
     if weights is not None:
@@ -175,7 +176,7 @@ def _emit_mixed(b: Builder, x: Value, router: Value, layers, attrs, weights: Val
         share = b.add("Transpose", b.add("ScatterElements", nothing, chosen, shares, axis=1), perm=(1, 0))
         share = b.add("Unsqueeze", share, b.constant([2], np.int64))
         y = b.add("ReduceSum", b.add("Mul", y, share), b.constant([0], np.int64), keepdims=False)
-    return b.add("Cast", b.add("Reshape", y, b.constant(shape, np.int64)), to=given)
+    return b.add("Cast", b.add("Reshape", y, b.constant(shape, np.int64), allowzero=True), to=given)
 
 
 # --- MoE --------------------------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ def _expand_softmax(b: Builder, call: Call) -> Value:
     total = b.add("Add", *call.inputs)
     if axis == len(shape) - 1:
         return b.add("Softmax", total, axis=-1)
-    flat = b.add("Reshape", total, b.constant([prod(shape[:axis]), prod(shape[axis:])], np.int64))
-    return b.add("Reshape", b.add("Softmax", flat, axis=-1), b.constant(shape, np.int64))
+    rows = b.constant([prod(shape[:axis]), prod(shape[axis:])], np.int64)
+    flat = b.add("Reshape", total, rows, allowzero=True)
+    return b.add("Reshape", b.add("Softmax", flat, axis=-1), b.constant(shape, np.int64), allowzero=True)
 
 
 contrib(

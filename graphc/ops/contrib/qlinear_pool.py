@@ -134,13 +134,15 @@ def _is_global(space: Sequence[Dim], attrs) -> bool:
     return attrs["auto_pad"] == "VALID" or not any(attrs["pads"] or ())
 
 
-def _emit_average(b: Builder, q: Value, sx: Value, zx: Value | None, options: dict) -> Value:
+def _emit_average(b: Builder, call: Call, q: Value) -> Value:
     """The mean of each window; with count_include_pad over its taps, also of those beyond the padding (ceil_mode).
 
     The elements of a window are added row by row, as ONNX Runtime adds them: where both scales are the same, halves are
     frequent, and the order of the sum decides to which side they go. Large windows, and maps of unknown size, take a pool.
     Raises Deferred while sizes are not known that the divisor depends on.
     """
+    _, sx, zx = operands(call, 3)
+    options = _options(call.attrs)
     space, kernel, include = q.shape[2:], options["kernel_shape"], options["count_include_pad"]
     known, taps = all(isinstance(d, int) for d in space), math.prod(kernel)
     beyond = include and options["ceil_mode"]
@@ -148,7 +150,11 @@ def _emit_average(b: Builder, q: Value, sx: Value, zx: Value | None, options: di
         return b.add("AveragePool", emit_real(b, q, sx, zx), **options)
     if not known:
         raise Deferred("sizes of the feature map")
-    g = windows(space, kernel, **{k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")})
+    given = {k: v for k, v in options.items() if k not in ("kernel_shape", "count_include_pad")}
+    try:
+        g = windows(space, kernel, **given)
+    except ValueError as error:
+        raise call.fail(str(error), "check kernel, strides and pads against the size of the input") from None
     reach = [(o - 1) * stride + e for o, stride, e in zip(g.out_spatial, g.strides, g.extent)]
     ends = [largest(r - d - begin, 0) for r, d, begin in zip(reach, space, g.pads_begin)]
     padded = b.add("Pad", q, b.constant([0, 0, *g.pads_begin, 0, 0, *ends], np.int64), scalar(b, zx))
@@ -166,12 +172,13 @@ def _emit_average(b: Builder, q: Value, sx: Value, zx: Value | None, options: di
 
 
 def _expand_average(b: Builder, call: Call) -> Value:
-    x, sx, zx, s, z = operands(call, 5)
+    x, _, _, s, z = operands(call, 5)
 
     def pooled(q: Value) -> Value:
         if _is_global(q.shape[2:], call.attrs):
+            call.attrs.ignore(*call.attrs)  # there is one window, whatever they say
             return _emit_mean(b, call, q, range(2, len(q.shape)), True)
-        mean = _emit_average(b, q, sx, zx, _options(call.attrs))
+        mean = _emit_average(b, call, q)
         return emit_bytes(b, mean, s, z, call.dtype(0), shifted=True)
 
     return emit_channels_first(b, x, call.attrs.channels_last, pooled)

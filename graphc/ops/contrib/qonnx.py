@@ -92,6 +92,7 @@ def _expand_quant(b: Builder, call: Call) -> Value:
     q = b.add("Add", b.add("Div", x, scale), zero)
     bits, (one, minus) = _bits(call, 3), (b.constant(v, call.dtype(0)) for v in (1, -1))
     if bits == 1 and call.attrs.signed:
+        call.attrs.ignore("narrow", "rounding_mode")
         q = b.add("Where", b.add("GreaterOrEqual", q, b.constant(0, call.dtype(0))), one, minus)
     else:
         limits = (b.constant(v, call.dtype(0)) for v in _limits(bits, call.attrs.signed, call.attrs.narrow))
@@ -151,6 +152,7 @@ def _expand_trunc(b: Builder, call: Call) -> Value:
     dtype = call.dtype(0)
     q = b.add("Round", b.add("Add", b.add("Div", x, scale), zero))
     if not call.has(5):
+        call.attrs.ignore("signed", "narrow")  # of the second version
         q = b.add("Div", q, b.constant(2.0 ** (_bits(call, 3) - _bits(call, 4)), dtype))
         return b.add("Mul", b.add("Sub", _EMIT[_mode(call)](b, q), zero), scale)
     powers = b.add("Div", b.add("Log", b.add("Div", fourth, scale)), b.constant(np.log(2.0), dtype))
@@ -264,7 +266,7 @@ composed(
     _expand_threshold,
     _THRESHOLDS,
     {
-        "out_dtype": Attr(str, ""),
+        "out_dtype": Attr(str, "", settled=True),
         "out_scale": Attr(float, 1.0),
         "out_bias": Attr(float, 0.0),
         "data_layout": Attr(str, ""),

@@ -76,10 +76,11 @@ def _classify(x, coefficients, intercepts, classlabels_strings, classlabels_ints
         return names[scores.argmax(axis=1)], transform(scores, post_transform)
     high = scores[:, 0] > 0
     if len(labels) != 2:
-        label = np.where(high, labels[0], type(labels[0])()) if len(labels) else high.astype(np.int64)
+        pair = np.array([type(labels[0])(), labels[0]], labels.dtype) if len(labels) else np.arange(2)
+        label = pair[high.astype(int)]
         return label, transform_targets(scores, post_transform)
     two = [logistic(-scores), logistic(scores)] if post_transform == "LOGISTIC" else [1 - scores, scores]
-    return np.where(high, labels[1], labels[0]), np.concatenate(two, axis=1).astype(FLOAT32)
+    return labels[high.astype(int)], np.concatenate(two, axis=1).astype(FLOAT32)
 
 
 def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:

@@ -127,7 +127,7 @@ def _two_classes(s, seen, base, labels, post, attrs):
     high = decides > (0.5 if binary and positive else 0)
     if not binary and labels.dtype != STRING:
         return high.astype(np.int64), scores
-    return np.where(high, labels[1], labels[0]), scores
+    return labels[high.astype(int)], scores
 
 
 def _expand_classifier(b: Builder, call: Call) -> tuple[Value, Value]:

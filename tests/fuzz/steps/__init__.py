@@ -20,6 +20,11 @@ FAMILIES = (
     "quantize",
     "control",
     "domains",
+    "small",
+    "sampling",
+    "sequences",
+    "microsoft",
+    "learned",
 )
 
 
@@ -33,7 +38,7 @@ class Step:
 STEPS: dict[str, list[Step]] = {}
 
 
-def step(weight: float = 1.0, opset: int = 13) -> Callable:
+def step(weight: float = 1.0, opset: int = 7) -> Callable:
     """Register a step of the family that its module is named after."""
 
     def register(run: Callable[[Draft], object]) -> Callable[[Draft], object]:

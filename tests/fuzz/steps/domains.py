@@ -11,8 +11,10 @@ from graphc.op import Case, Const, Op, all_ops
 from graphc.op import Tensor as Spec
 
 from ..draft import Draft, Reject, Tensor
-from ..draws import BOOL, is_float
+from ..draws import integer_range
 from . import step
+
+UNKNOWN = ("qonnx.custom_op.general", "ai.onnx.preview.training", "com.ms.internal.nhwc")  # to ONNX Runtime
 
 
 @cache
@@ -34,9 +36,13 @@ def names() -> list[str]:
 def from_domain(d: Draft) -> object:
     name = d.draw.one_of(*names())
     op, case = d.draw.one_of(*(u for u in uses() if u[0].name == name))
+    if name.rpartition("::")[0] in UNKNOWN and not d.draw.chance(0.1):
+        raise Reject("no other engine to ask")
     if not is_newest(name, d.opset):
         raise Reject("another form in this opset")
-    dtype = np.dtype(op.samples.dtypes[0] if d.draw.chance(0.7) else d.draw.one_of(*op.samples.dtypes))
+    dtype = np.dtype(
+        op.samples.dtypes[0] if d.draw.chance(0.9 if "::" in name else 0.7) else d.draw.one_of(*op.samples.dtypes)
+    )
     operands = [None if spec is None else operand(d, op, i, spec, dtype) for i, spec in enumerate(case.inputs)]
     attrs = {k: attribute(v) for k, v in case.attrs.items()}
     return d.node(name, *operands, outputs=[True] * case.n_outputs, **attrs)
@@ -44,6 +50,8 @@ def from_domain(d: Draft) -> object:
 
 def is_newest(name: str, opset: int) -> bool:
     """Has the operator in that opset the form that graphc's record describes?"""
+    if "::" in name:
+        return True
     if not defs.has(name, opset, ""):
         return False
     schema = defs.get_schema(name, opset, "")
@@ -64,8 +72,8 @@ def operand(d: Draft, op: Op, i: int, spec: Spec | Const, dtype: np.dtype) -> Te
     kind = np.dtype(spec.dtype or dtype)
     low, high = (v if isinstance(v, (int, float)) else v[i] for v in (op.samples.low, op.samples.high))
     low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
-    if not is_float(kind) and kind != BOOL:
-        low, high = max(low, np.iinfo(kind).min), max(high, low)
+    if bounds := integer_range(kind):
+        low, high = max(low, bounds[0]), max(high, low)
     if i in op.values:
         return d.const(d.draw.array(kind, spec.shape, low, high))
     return d.operand(kind, spec.shape, low, high)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from onnx import helper
 
 from ..draft import Draft, Reject, Tensor
-from ..draws import is_float
+from ..draws import BFLOAT16, FLOATS, is_float
 from . import step
 from .elementwise import activation, ordered
 
@@ -165,6 +166,30 @@ def feed_forward(d: Draft) -> Tensor:
     y = activation(d, y)
     y = d.node("MatMul", y, weights(d, inner, width, dtype=x.dtype))
     return d.node("Add", *ordered(d, x, y)) if d.draw.chance(0.7) else y
+
+
+@step(1)
+def other_precision(d: Draft) -> Tensor:
+    """A product or a convolution in another float than its neighbours are in."""
+    x = d.pick(lambda t: is_float(t.dtype) and 1 < t.rank < 5 and t.size > 0 and not t.open)
+    to = d.draw.one_of(*(t for t in FLOATS if t != x.dtype and (t != BFLOAT16 or d.opset >= 13)))
+    y = d.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(to))
+    if x.rank == 4:
+        n = d.draw.one_of(1, 3, 8)
+        y = d.node("Conv", y, d.weights(n, x.shape[1], 1, 1, dtype=to), d.weights(n, dtype=to))
+    else:
+        y = d.node("MatMul", y, weights(d, x.shape[-1], d.draw.size(17), dtype=to))
+    y = activation(d, y)
+    return d.node("Cast", y, to=helper.np_dtype_to_tensor_dtype(x.dtype)) if d.draw.chance(0.7) else y
+
+
+@step(0.4)
+def whole_gemm(d: Draft) -> Tensor:
+    """Of integers, which wrap."""
+    dtype = d.draw.one_of("int32", "int64", "uint32", "uint64")
+    m, k, n = (d.draw.size(9) for _ in range(3))
+    a, b, c = d.operand(dtype, (m, k), -90, 90), d.operand(dtype, (k, n), -90, 90), d.operand(dtype, (n,), -90, 90)
+    return d.node("Gemm", a, b, c, alpha=d.draw.one_of(None, 1.0, 2.0), beta=d.draw.one_of(None, 3.0))
 
 
 @step(0.4)
