@@ -11,11 +11,14 @@ from harm.campaign import run
 from harm.hostile import KINDS
 from harm.make import SHARES
 from harm_faults import SECRET, WAITS
+from opcheck import onnx_model, operands
 
 import graphc
 from graphc import memory_limit
 from graphc.errors import OutOfMemoryError, TypeRuleError, UnsupportedError
+from graphc.frontends import check
 from graphc.graph import Builder
+from graphc.op import get_op
 from graphc.ops._fourier import largest_prime, smooth
 
 FILES = 1000
@@ -116,3 +119,10 @@ def test_no_result_has_a_negative_dim(target: str):
         graphc.compile(graph, target=target).run(
             {"theta": np.ones((1, 2, 3), np.float32), "size": np.array([1, 1, -5, 2])}
         )
+
+
+def test_a_file_can_not_name_an_operator_whose_tables_are_addresses():
+    case = get_op("TreeScores").samples.cases[0]
+    model = onnx_model("TreeScores", case, operands(get_op("TreeScores"), case), 22)
+    (problem,) = check(model)
+    assert "TreeScores" in str(problem)
