@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.attrs import Attrs
 from graphc.dims import Dim, Sym
 from graphc.lower.codes import CONTRARY, Code
 from graphc.lower.guards import summed_up
