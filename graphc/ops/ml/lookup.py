@@ -48,6 +48,7 @@ register(
         ),
         tolerance=0.0,
         family=Family.INDEX,
+        internal=True,
     )
 )
 

@@ -102,6 +102,7 @@ register(
             ),
         ),
         family=Family.INDEX,
+        internal=True,
     )
 )
 
