@@ -50,7 +50,7 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
 - `QuantizeLinear` of NaN is the lowest number of the type, as in ONNX Runtime and (for signed types) the reference.
-- Quantised operators of `com.microsoft` equal ONNX Runtime's in every element. `QLinearAdd`, `QLinearMul` and
+- Quantised operators of `com.microsoft` equal ONNX Runtime's in every element (but for ties of `QLinearAdd`, which it folds into one line). `QLinearAdd`, `QLinearMul` and
   `QLinearAveragePool` add the zero point before they round, the others after it. `QLinearAveragePool` with `count_include_pad`
   divides by the whole kernel also where `ceil_mode` lets a window reach beyond the padding. `QLinearSoftmax` multiplies by 1 / y_scale rounded
   down: 254 for a scale of 1/255. Zero points that the schema calls optional are 0 where they are left out.

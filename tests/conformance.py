@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ import onnx
 
 import graphc
 from graphc.errors import GraphcError
+from graphc.frontends.onnx_load import GRADIENT
+from graphc.frontends.onnx_versions import RENAMED
+from graphc.op import all_ops
 from tests.ops.test_conformance import KINDS, Case, as_object, cases, compare, failure
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "conformance.md"
@@ -74,14 +78,16 @@ def _compiled(case: Case) -> tuple[str | None, tuple[str, ...]]:
 
 def outcomes(words: Sequence[str] = ()) -> Iterator[Outcome]:
     """Of the cases whose names have one of the words; of all, if there are none."""
-    signal.signal(signal.SIGALRM, _too_long)
     for case in cases():
         if not words or any(word in case[0] for word in words):
+            before = signal.signal(signal.SIGALRM, _too_long)
             signal.alarm(_SECONDS)
             try:
-                yield outcome(case)
+                found = outcome(case)
             finally:
                 signal.alarm(0)
+                signal.signal(signal.SIGALRM, before)
+            yield found
 
 
 def _too_long(number: int, frame: object) -> None:
@@ -115,6 +121,29 @@ def reasons(found: Iterable[Outcome]) -> list[str]:
     return [f"`{op}` ({n})" for op, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
+def coverage() -> list[str]:
+    """Of each domain: how many operators there are, and how many are read; of com.microsoft, by what ONNX Runtime defines."""
+    ours = all_ops().keys() | RENAMED | {"Constant", GRADIENT}
+    domains: dict[str, dict[str, bool]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        domain = schema.domain or "ai.onnx"
+        name = schema.name if domain == "ai.onnx" else f"{domain}::{schema.name}"
+        body = schema.has_function or schema.has_context_dependent_function
+        domains.setdefault(domain, {})[name] = domains.get(domain, {}).get(name, False) or name in ours or body
+    lines = [f"- `{d}`: {sum(names.values())} of {len(names)} operators" for d, names in sorted(domains.items())]
+    contrib = {name for name in ours if name.startswith("com.microsoft::")}
+    try:
+        from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+    except ImportError:
+        return [*lines, f"- `com.microsoft`: {len(contrib)} operators"]
+    theirs = {f"{s.domain}::{s.name}" for s in get_all_operator_schema() if s.domain == "com.microsoft"}
+    version = metadata.version("onnxruntime")
+    return [
+        *lines,
+        f"- `com.microsoft`: {len(contrib & theirs)} of the {len(theirs)} that ONNX Runtime {version} defines",
+    ]
+
+
 def _why(name: str, error: str) -> str:
     return next((why for part, why in KNOWN.items() if part in name), error.partition("\n")[0])
 
@@ -125,7 +154,7 @@ def figures(found: Sequence[Outcome]) -> str:
     lines = [f"onnx {onnx.__version__}, NumPy {np.__version__}:", "", *table(found), ""]
     lines += ["Operators with cases that run in NumPy: " + (", ".join(reasons(found)) or "none") + "."]
     lines += ["", "Cases that fail:", "", *wrong] if wrong else ["", "No case fails."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Operators that are read, as records or as bodies of others:", "", *coverage()])
 
 
 def main() -> None:

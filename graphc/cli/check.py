@@ -15,6 +15,7 @@ from graphc.cli.feeds import make_plan
 from graphc.cli.layers import short_type
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import CheckError, GraphcError, InputError, NoNetError, of_readings
+from graphc.source_files import Files
 from graphc.types import numbers
 
 if TYPE_CHECKING:
@@ -43,14 +44,15 @@ def check(
     readings = [replace(reading, net=name) for name in names] or [reading]
     graphs: list[Graph] = []
     errors: list[GraphcError] = []
-    for one in readings:
-        try:
-            graphs.append(frontends.load(model, one))
-        except NoNetError as error:
-            click.echo(f"{model}: no problems; it {error.message}")
-            return
-        except GraphcError as error:
-            errors.append(error)
+    with Files().reading():  # large weights are mapped
+        for one in readings:
+            try:
+                graphs.append(frontends.load(model, one))
+            except NoNetError as error:
+                click.echo(f"{model}: no problems; it {error.message}")
+                return
+            except GraphcError as error:
+                errors.append(error)
     if errors:
         _stop_with(model, of_readings(errors))
     _warn([*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()])

@@ -19,7 +19,7 @@ def _parameters():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", _parameters())
+@pytest.mark.parametrize("case", list(_parameters()))
 def test_agrees_with_onnx_runtime_and_the_model(case: Case):
     row = compare(case)
     if row.skipped:

@@ -705,11 +705,10 @@ def indexing() -> Iterator[Model]:
         ),
         [((2, 3, 4), (2, 4, 5), (2, 5))],
     )
-    yield Model(
-        "index put",
-        lambda: Of(_put),
-        [((4, 5), values([0, 2, 3]), values([0, 2, 2]), (3, 5))],
-    )
+    put = [((4, 5), values([0, 2, 3]), values([0, 2, 2]), (3, 5))]
+    lost = {"different": "of two numbers that are added to one place the file keeps the last"}
+    yield Model("index put", lambda: Of(_put), put, ("dynamo 18",))
+    yield Model("index put", lambda: Of(_put), put, ("script 17",), about=lost)
     yield Model(
         "indexing",
         lambda: Of(
@@ -814,7 +813,7 @@ def shapes() -> Iterator[Model]:
             )
         ),
         [((2, 4, 3),), ((5, 4, 3),)],
-        NEW,
+        ("dynamo 18", "dynamo 23"),
         {0: {0: "batch"}},
     )
     yield Model(
@@ -898,7 +897,7 @@ def resampling() -> Iterator[Model]:
             f"interpolate {mode} antialias",
             resize(size=(5, 7), mode=mode, antialias=True),
             [(IMAGE,)],
-            ("dynamo 18", "script 18"),
+            ("dynamo 18",),
         )
     yield Model("interpolate linear", resize(scale_factor=2, mode="linear"), [((2, 3, 9),)])
     yield Model("interpolate trilinear", resize(size=(4, 7, 9), mode="trilinear"), [((1, 2, 5, 5, 6),)])

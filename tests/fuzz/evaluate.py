@@ -239,6 +239,8 @@ def _in_world(
         for pair in range(PAIRS)
         for m in _perturbed(unit, graph, operands, samples, native, noise, 2 * pair + 1, exactly and not sums)
     ]
+    if unit.op in exact.ROUND_WITHIN:
+        moved.append([exact.widened(n) for n in native])
     return [_joined(n, b, [m[i] for m in moved]) for i, (n, b) in enumerate(zip(native, base))]
 
 

@@ -161,6 +161,8 @@ REFUSALS = [
             r"tensor\(bfloat16\).*is invalid",
             "ReduceSumInteger.*type inference failed",
             "not implemented for CPU",
+            "GroupQueryAttention .CPU.*not supported",
+            "MemberShip values is only implemented for integers",
         ),
     ),
     Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
@@ -241,7 +243,7 @@ REFUSALS = [
 
 FAULTS = [
     Known("NaN loses", "of NaN and a number the number is the larger or smaller one, or their places decide", nan_reaches(
-        "MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
+        "MaxPool", "GlobalMaxPool", "MaxRoiPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
         "ReduceLogSumExp", "ScatterElements", "ScatterND",
     )),
     Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
@@ -259,6 +261,9 @@ FAULTS = [
         "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "QMoE",
     )),
     Known("ties of experts", "the last of equal ones is chosen; graphc chooses the first, as TopK does", _tied_experts),
+    Known("QLinearAdd's ties", "scales and zero points are folded into one line, by fused steps: a tie may fall the other way", both(
+        has("com.microsoft::QLinearAdd"), says("differs"),
+    )),
     Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", has(
         "com.microsoft::QMoE",
     )),

@@ -12,7 +12,6 @@ import pytest
 
 from graphc.records import record
 
-
 NAN = float("nan")  # one: equal to itself inside a tuple only
 
 

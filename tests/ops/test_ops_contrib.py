@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_ops_other_domains import MS, assert_same, model
@@ -313,3 +314,38 @@ def test_random_windows_equal_onnx_runtime(kind: str):
         x = rng.integers(info.min, info.max + 1, (2, 6, 7, 6)).astype(kind)
         inputs = named(x, *parameters(kind, (0.0265, 3), (0.0265, int(rng.integers(1, 100)))))
         assert_same(model(f"{MS}::QLinearAveragePool", inputs, attrs, [kind]), inputs, 0)
+
+
+@pytest.mark.parametrize("scales", [(0.037, 0.25, 0.125), (0.1, 0.037, 0.02), (0.02, 0.037, 0.1)])
+def test_products_of_all_bytes_round_as_onnx_runtime_rounds_them(scales: tuple[float, ...]):
+    """Ties too: the whole product is multiplied by one number."""
+    given = {"a": np.repeat(np.arange(256), 256).astype(np.uint8), "b": np.tile(np.arange(256), 256).astype(np.uint8)}
+    names = ("sa", "za", "sb", "zb", "sc", "zc")
+    values = [v for s, z in zip(scales, (15, 1, 1)) for v in (np.array(s, np.float32), np.array(z, np.uint8))]
+    node = helper.make_node("QLinearMul", ["a", "sa", "za", "b", *names[2:]], ["y"], domain="com.microsoft")
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info(n, 2, [65536]) for n in given],
+        [helper.make_tensor_value_info("y", 2, None)], [numpy_helper.from_array(v, n) for n, v in zip(names, values)],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    want = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, given)[0]
+    for target in ("reference", "cpu"):
+        np.testing.assert_array_equal(graphc.compile(data, target=target).run(given)["y"], want)
+
+
+def test_a_decision_that_is_nan_votes_for_the_second_class():
+    """As everywhere: it is not above 0. The reference and the kernel say so both, as ONNX Runtime does."""
+    node = helper.make_node(
+        "SVMClassifier", ["x"], ["y", "s"], domain="ai.onnx.ml", classlabels_ints=[0, 1], coefficients=[-0.5, 0.75],
+        kernel_params=[0.5, 0.25, 2.0], kernel_type="POLY", rho=[0.9], support_vectors=[0.5, -1.0, 0.25, 1.0],
+        vectors_per_class=[1, 1],
+    )  # fmt: skip
+    results = [helper.make_tensor_value_info("y", 7, None), helper.make_tensor_value_info("s", 1, None)]
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", 1, [1, 2])], results)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
+    data = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    x = {"x": np.array([[1.0, np.nan]], np.float32)}
+    want = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(["y"], x)[0]
+    for target in ("reference", "cpu"):
+        np.testing.assert_array_equal(graphc.compile(data, target=target).run(x)["y"], want)

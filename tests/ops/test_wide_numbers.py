@@ -80,6 +80,7 @@ def feeds_of(*arrays: np.ndarray) -> dict[str, np.ndarray]:
     return {f"x{i}": a for i, a in enumerate(arrays)}
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("kind", ["int64", "uint64"])
 @pytest.mark.parametrize("name", BINARY)
 def test_two_operands(name: str, kind: str):
@@ -88,6 +89,7 @@ def test_two_operands(name: str, kind: str):
     both(lambda g: g.add(name, *inputs(g, a, b), **attrs), feeds_of(a, b), each(f, a, b))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("kind", ["int64", "uint64"])
 @pytest.mark.parametrize("name", [n for n in BINARY if n not in ("Div", "Mod")])
 def test_a_scalar_in_the_kernel(name: str, kind: str):
@@ -100,6 +102,7 @@ def test_a_scalar_in_the_kernel(name: str, kind: str):
         both(lambda g, c=c: g.add(name, inputs(g, a)[0], g.constant(c), **attrs), feeds_of(a), wanted)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("kind", ["int64", "uint64"])
 @pytest.mark.parametrize("number", [3, 7, 2**31 + 1, 2**32 + 15, BIG, 2**62 + 3])
 def test_division_by_a_constant(number: int, kind: str):
@@ -178,6 +181,7 @@ def test_moves_and_positions():
          np.where(np.eye(3, dtype=bool), I[1], I[0]))  # fmt: skip
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("place", [2**32, 2**32 + 1, -(2**32), 2**62])
 @pytest.mark.parametrize("op", ["Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"])
 def test_a_position_whose_low_bits_are_in_range_is_refused(op: str, place: int):
@@ -307,6 +311,7 @@ def graph_of_scalars() -> Graph:
     return b.build((b.add("Min", b.add("Add", x, b.constant(BIG)), b.constant(2**62 + 1)),))
 
 
+@pytest.mark.slow
 def test_on_the_emulated_device():
     want = np.minimum(I + BIG, 2**62 + 1)
     (got,) = graphc.compile(graph_of_scalars(), target="cuda:emulate").run({"x": I}).values()

@@ -9,16 +9,24 @@ import numpy as np
 from graphc.backends.cuda.kernel import THREADS
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
-from graphc.backends.cuda.trees.trees_block import TREES, Trees
+from graphc.backends.cuda.trees.trees_block import LANES, NARROW, TREES, WIDE, Trees
 from graphc.graph import Node
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
-from graphc.ops.ml.packed import NARROW, WIDE
+from graphc.ops.ml import packed
+
+
+def _layout(node: np.dtype, onward: str) -> tuple[int, int, int]:
+    assert node.fields is not None
+    return node.itemsize, node.fields["slot"][1], node.fields[onward][1]
+
+
+assert (packed.LANES, _layout(packed.NARROW, "step"), _layout(packed.WIDE, "first")) == (LANES, NARROW, WIDE)
 
 
 def _supported(node: Node, target: Any = None) -> str | None:
     x, nodes = node.inputs[0].type, node.inputs[2].type
-    if nodes.shape[1] != (WIDE if x.dtype == np.float64 else NARROW).itemsize:
+    if nodes.shape[1] != (WIDE if x.dtype == np.float64 else NARROW)[0]:
         return f"{x.dtype} and nodes of {nodes.shape[1]} bytes have no kernel"
     return None if node.attrs["to"] in (np.float32, np.float64) else "gives neither float32 nor float64"
 

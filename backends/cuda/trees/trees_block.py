@@ -8,6 +8,8 @@ from typing import ClassVar
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
+# graphc/ops/ml/packed.py: numbers in a slot; of a node of each kind, its bytes, and where its slot and what leads on from it are
+LANES, NARROW, WIDE = 8, (8, 4, 6), (24, 8, 12)
 # y[n, outputs] of x[n, features]; packed forests: graphc/ops/ml/packed.py. leaves: 0 where trees have one output each
 TREES = Block("grid n x y features slots nodes trees count leaves outputs")
 

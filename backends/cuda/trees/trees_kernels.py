@@ -8,8 +8,7 @@ from numba.cuda.types import int64
 from graphc.backends.cuda.codegen.device import load, register, store, word
 from graphc.backends.cuda.codegen.threads import thread_number
 from graphc.backends.cuda.kernel import THREADS, Code, makes
-from graphc.backends.cuda.trees.trees_block import TREES, Trees
-from graphc.ops.ml.packed import LANES, NARROW, WIDE
+from graphc.backends.cuda.trees.trees_block import LANES, NARROW, TREES, WIDE, Trees
 
 N, X, Y, FEATURES, SLOTS, NODES = TREES["n x y features slots nodes"]
 ROWS, COUNT, LEAVES, OUTPUTS = TREES["trees count leaves outputs"]
@@ -19,9 +18,7 @@ read = load("int64")
 
 @makes(Trees)
 def trees(wide: bool, table: bool, join: str, double: bool) -> Code:
-    layout = WIDE if wide else NARROW
-    node_bytes = layout.itemsize
-    SLOT, STEP = (layout.fields[name][1] for name in ("slot", "first" if wide else "step"))
+    node_bytes, SLOT, STEP = WIDE if wide else NARROW
     item, number, slot_of = (8, "float64", load("int32")) if wide else (4, "float32", load("uint16"))
     row_of = read if wide else load("int32")
     out, size = ("float64", 8) if double else ("float32", 4)

@@ -12,6 +12,7 @@ from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.contract import require_dtype
 from graphc.ops.contrib.affine_bytes import (
     emit_bytes,
+    emit_centred,
     emit_real,
     in_bytes,
     real,
@@ -20,6 +21,7 @@ from graphc.ops.contrib.affine_bytes import (
     scalar,
     scale,
     some,
+    wide,
     zero,
 )
 from graphc.ops.contrib.record import composed, operands
@@ -38,15 +40,33 @@ def _check_pair(call: Call) -> None:
     require_one(call, 1, 2, 4, 5, 6, 7)
 
 
-def _pair(name: str, op: str, function: Callable) -> None:
-    def expand(b: Builder, call: Call) -> Value:
-        x, sx, zx, y, sy, zy, s, z = operands(call, 8)
-        v = b.add(op, emit_real(b, x, sx, zx), emit_real(b, y, sy, zy))
-        return emit_bytes(b, v, s, z, call.dtype(0), shifted=True)
+def _sum(b: Builder, call: Call) -> Value:
+    x, sx, zx, y, sy, zy, s, z = operands(call, 8)
+    v = b.add("Add", emit_real(b, x, sx, zx), emit_real(b, y, sy, zy))
+    return emit_bytes(b, v, s, z, call.dtype(0), shifted=True)
 
-    def reference(x, sx, zx, y, sy, zy, s, z=None):
-        return in_bytes(function(real(x, sx, zx), real(y, sy, zy)), s, z, x.dtype, shifted=True)
 
+def _sum_reference(x, sx, zx, y, sy, zy, s, z=None):
+    return in_bytes(real(x, sx, zx) + real(y, sy, zy), s, z, x.dtype, shifted=True)
+
+
+def _product(b: Builder, call: Call) -> Value:
+    """The whole product times one number, a_scale · b_scale / c_scale: so ONNX Runtime's ties are met."""
+    x, sx, zx, y, sy, zy, s, z = operands(call, 8)
+    dtype = wide(sx)
+    whole = b.add("Mul", *(emit_centred(b, v, scalar(b, zero), dtype) for v, zero in ((x, zx), (y, zy))))
+    sx, sy, s = (b.add("Cast", scalar(b, v), to=dtype) for v in (sx, sy, s))
+    v = b.add("Mul", whole, b.add("Div", b.add("Mul", sx, sy), s))
+    return emit_bytes(b, v, b.constant(1.0, dtype), z, call.dtype(0), shifted=True)
+
+
+def _product_reference(x, sx, zx, y, sy, zy, s, z=None):
+    one = np.ones((), np.asarray(sx).dtype)
+    ratio = np.reshape(sx * sy / s, ())
+    return in_bytes(real(x, one, zx) * real(y, one, zy) * ratio, one, z, x.dtype, shifted=True)
+
+
+def _pair(name: str, expand: Callable, reference: Callable) -> None:
     def case(kind: str, a: tuple[int, ...], b: tuple[int, ...]) -> Case:
         operands = (some(kind, *a), scale(0.25), zero(kind), some(kind, *b), scale(0.125), zero(kind, first=9))
         return Case((*operands, scale(0.5), zero(kind, first=5)))
@@ -63,8 +83,8 @@ def _pair(name: str, op: str, function: Callable) -> None:
     )
 
 
-_pair("QLinearAdd", "Add", lambda a, b: a + b)
-_pair("QLinearMul", "Mul", lambda a, b: a * b)
+_pair("QLinearAdd", _sum, _sum_reference)
+_pair("QLinearMul", _product, _product_reference)
 
 
 # --- one operand ------------------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ def _classify(
     votes = np.zeros((len(x), k), np.int64)
     for column, (i, j) in zip(d.T, combinations(range(k), 2)):
         votes[:, i] += column > 0
-        votes[:, j] += column <= 0
+        votes[:, j] += ~(column > 0)
     chosen = labels[votes.argmax(axis=1)]
     if prob_a:
         return chosen, transform(_probabilities(d, k, prob_a, prob_b).astype(FLOAT32), post_transform)
