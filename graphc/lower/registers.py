@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.attrs import Attrs
 from graphc.lower.codes import CONTRARY, Code
 from graphc.records import record
 from graphc.types import TensorType

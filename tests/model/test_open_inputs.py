@@ -18,6 +18,7 @@ from graphc import frontends
 from graphc.cli import app
 from graphc.errors import CheckError, GraphcWarning, InputError, UnsupportedError
 from graphc.frontends.onnx_export import to_onnx
+from graphc.graph import Builder
 from graphc.signature import Signature, Spec
 
 F, I = TensorProto.FLOAT, TensorProto.INT64
