@@ -6,11 +6,10 @@ has `TARGETS`, the targets as a person writes them, and `open_backend(request)`.
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from graphc.errors import UnsupportedError
@@ -30,9 +29,17 @@ class BackendModule(Protocol):
     def open_backend(self, request: Request) -> Backend: ...
 
 
-@lru_cache(maxsize=1)
-def _own() -> frozenset[str]:
-    return frozenset(m.name for m in pkgutil.iter_modules(__path__)) - {*SHARED}
+def _is_own(kind: str) -> bool:
+    if not kind.isidentifier() or kind.startswith("_") or kind in SHARED:
+        return False
+    found = find_spec(f"{__name__}.{kind}")
+    return found is not None and found.origin is not None
+
+
+def _own() -> list[str]:
+    import pkgutil
+
+    return sorted({m.name for m in pkgutil.iter_modules(__path__)} - {*SHARED})
 
 
 @lru_cache(maxsize=1)
@@ -44,13 +51,13 @@ def _added() -> dict[str, str]:
 
 
 def _module(kind: str) -> BackendModule | None:
-    name = f"{__name__}.{kind}" if kind in _own() else _added().get(kind)
+    name = f"{__name__}.{kind}" if _is_own(kind) else _added().get(kind)
     return None if name is None else import_module(name)
 
 
 def targets() -> tuple[str, ...]:
     """Every target that `graphc.compile` takes."""
-    modules = map(_module, (*sorted(_own()), *_added()))
+    modules = map(_module, (*_own(), *_added()))
     return tuple(t for m in modules if m is not None for t in m.TARGETS)
 
 
@@ -61,6 +68,8 @@ def open_backend(target: str, request: Request) -> Backend:
     """
     module = _module(str(target).partition(":")[0])
     if module is None or target not in module.TARGETS:
+        from difflib import get_close_matches
+
         close = get_close_matches(str(target), targets(), 1)
         guess = f"did you mean '{close[0]}'? " if close else ""
         raise UnsupportedError(f"unknown target '{target}'", hint=f"{guess}one of: {', '.join(targets())}")

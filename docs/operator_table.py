@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Writes docs/operator-table.md: for each operator and dtype, whether the CPU's kernels compute it. `python docs/operator_table.py`;
+"""Writes docs/operator-table.md: for each operator its opsets, and for each dtype whether the CPU's kernels compute it. `python docs/operator_table.py`;
 a test compares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from graphc import pipeline
 from graphc.backends.cpu.backend import CpuBackend
 from graphc.backends.cpu.options import CpuOptions
 from graphc.errors import GraphcError
+from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph
 from graphc.op import Case, Const, Deferred, Op, Tensor, all_ops
 from graphc.types import dtype_from_name
@@ -32,8 +35,26 @@ Each operator's samples, with its operands in a dtype, after all passes: {COMPIL
 (the host does, by NumPy); nothing where the operator does not take the dtype, or has no operand of it. An operator that is
 expanded into others counts as they do. Which uses have no kernel stands below the table. `graphc check MODEL` says it of a model.
 
+Opsets are those of the versions that onnx {onnx.__version__} has of an operator, in its domain: since the first it exists, and each is read, with
+the meaning that it has there ([how that is tested](conformance.md#operators-and-opsets)).
+
 This page is written by `python docs/operator_table.py`.
 """.strip()
+
+
+@cache
+def opsets() -> dict[str, list[int]]:
+    """Operator -> the opsets of its versions, of those that ONNX defines."""
+    found: dict[str, list[int]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        name = schema.name if schema.domain in ("", "ai.onnx") else f"{schema.domain}::{schema.name}"
+        if schema.since_version <= NEWEST_OPSET:
+            found.setdefault(name, []).append(schema.since_version)
+    return {name: sorted(versions) for name, versions in found.items()}
+
+
+def versions(name: str) -> str:
+    return ", ".join(map(str, opsets().get(name, ())))
 
 
 class Table:
@@ -58,7 +79,7 @@ class Table:
                     hosted.append(bool(found))
                     reasons += [r for r in found if r not in reasons and not r.startswith(f"{op.name} has no")]
             cells.append("" if not hosted else HOST if all(hosted) else SOME if any(hosted) else COMPILED)
-        return f"| `{op.name}` | {' | '.join(cells)} |", reasons
+        return f"| `{op.name}` | {versions(op.name)} | {' | '.join(cells)} |", reasons
 
     def _on_host(self, graph: Graph) -> list[str]:
         pending = self.backend.outlook(pipeline.run(graph, self.passes))
@@ -105,10 +126,21 @@ def render(ops: Iterable[Op]) -> list[str]:
     return [*rows, "", *reasons]
 
 
+def others(ops: Iterable[Op]) -> list[str]:
+    """The operators of ONNX that have no row: with the opsets of their versions."""
+    rows = {op.name for op in ops}
+    return [f"- `{name}`: {versions(name)}" for name in sorted(opsets().keys() - rows) if name in all_ops()]
+
+
 def page() -> str:
-    names = ["operator", *COLUMNS]
-    head = [f"| {' | '.join(names)} |", "| --- |" + " :-: |" * len(COLUMNS)]
-    return "\n".join([HEAD, "", *head, *render(shown())]) + "\n"
+    names, ops = ["operator", "opsets", *COLUMNS], shown()
+    head = [f"| {' | '.join(names)} |", "| --- | --- |" + " :-: |" * len(COLUMNS)]
+    more = [
+        "",
+        "The opsets of the others: they hold graphs, take strings, sequences, optionals or maps, or name the dtypes of their operands.",
+        "",
+    ]
+    return "\n".join([HEAD, "", *head, *render(ops), *more, *others(ops)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `qonnx.custom_op.general` is as the package qonnx 1.0 computes it; `onnx.brevitas` and `finn.custom_op.general` are other names of
   it. `com.microsoft.nchwc`, what ONNX Runtime saves above ORT_ENABLE_EXTENDED, is refused: its weights lie in blocks of a width that the
   file does not tell.
+- An `If` of which one branch has no valid types runs as long as the other one is taken. (ONNX Runtime does so where only the
+  inputs' shapes tell, and refuses a file whose ranks do.)
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)
@@ -81,6 +83,10 @@ The standard's text decides; where it is silent, what the exporters of such file
   too, and zero for NaN. To `float8e8m0` the sign of a number is dropped; with `saturate`, infinity becomes the largest number and
   what is too small the smallest, as the standard's table says (the reference makes NaN of infinity). float64 is rounded once to a
   narrower type, where ml_dtypes and ONNX Runtime round to float32 between. A type cast to itself stays as it is.
+- `OneHot` of opsets 9 and 10 has no place for a negative number, whose row is off, as their text says; from opset 11 on it counts from the
+  end. (ONNX Runtime counts in both.) The mask of a `Dropout` that drops nothing holds ones in every opset (zeros in ONNX Runtime
+  below opset 12).
+- Windows of a `MaxPool` or `AveragePool` that would begin in the padding at the end are left out in every opset, as opset 22 says.
 - `Erf` of integers, which opsets 9 to 12 have, is cut off: -1, 0 or 1.
 - `Resize` (without antialias) and `GridSample` of integers are cut off. Booleans, complex numbers and strings have a `Resize` to the nearest
   only.

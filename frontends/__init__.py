@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from graphc import source_files
 from graphc.errors import GraphcError, InputError, LoadError, NoNetError, of_readings
 from graphc.reading import AS_IT_IS, Reading
+from graphc.source_files import Files
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
@@ -57,15 +58,19 @@ def nets(source: Any) -> tuple[str, ...]:
 
 
 def check(source: Any) -> list[GraphcError]:
-    """Every problem of a model file, of all its nets; an empty list when it loads, or holds blocks for others to include."""
+    """Every problem of a model file, of all its nets; an empty list when it loads, or holds blocks for others to include.
+
+    Large weights are mapped: those that no rule asks the values of are not read.
+    """
     errors: list[GraphcError] = []
-    for net in nets(source) or (None,):
-        try:
-            load(source, Reading(net=net))
-        except NoNetError:
-            pass
-        except GraphcError as error:
-            errors.append(error)
+    with Files().reading():
+        for net in nets(source) or (None,):
+            try:
+                load(source, Reading(net=net))
+            except NoNetError:
+                pass
+            except GraphcError as error:
+                errors.append(error)
     return of_readings(errors)
 
 

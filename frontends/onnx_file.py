@@ -25,6 +25,8 @@ from graphc.source_files import Folder
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in ModelProto, GraphProto, TensorProto
 _LIFT = 1024  # bytes of raw_data from which a tensor is read apart from the message
+_MOST_FIELDS = 4_000_000  # of a message and its graph: as many take seconds
+_MOST_KEPT = (1 << 31) - 1  # bytes of a message that protobuf reads
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 
 
@@ -128,7 +130,7 @@ class _Damaged(Exception):
 
 class _Scan:
     def __init__(self, f: BinaryIO | mmap.mmap, path: Path | None) -> None:
-        self.f, self.path, self.count = f, path, 0
+        self.f, self.path, self.count, self.kept, self.fields = f, path, 0, 0, 0
         self.raw: dict[int, np.ndarray] = {}
 
     def model(self, end: int) -> bytes:
@@ -170,6 +172,12 @@ class _Scan:
     def _fields(self, end: int) -> Iterator[tuple[int, int, int, int]]:
         """(start of the key, field number, wire type, length of what follows); the file stands after the key."""
         while (start := self.f.tell()) < end:
+            self.fields += 1
+            if self.fields > _MOST_FIELDS:
+                raise LoadError(
+                    f"{self.path or 'model'}: its graph has more than {_MOST_FIELDS} entries",
+                    hint="no model has as many nodes and weights: the file is damaged, or means harm",
+                )
             key = self._read_varint(end)
             number, wire = key >> 3, key & 7
             if number == 0:
@@ -195,6 +203,12 @@ class _Scan:
 
     def _copy(self, start: int, length: int) -> bytes:
         stop = self.f.tell() + length
+        self.kept += stop - start
+        if self.kept > _MOST_KEPT:
+            raise LoadError(
+                f"{self.path or 'model'}: it holds more than 2 GiB besides the weights of its graph, which protobuf does not read",
+                hint="save it with external data, and large constants of nodes as initializers",
+            )
         self.f.seek(start)
         return self.f.read(stop - start)
 

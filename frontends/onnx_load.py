@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
 from graphc.declared import contradictions
-from graphc.errors import CheckError, GraphcError, LoadError, Location, UnsupportedError
+from graphc.errors import CheckError, GraphcError, LoadError, Location, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_appending import Appending
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
 from graphc.frontends.onnx_file import ModelFile, read_model
@@ -64,10 +65,10 @@ from graphc.gradient import gradients, substituted
 from graphc.graph import Graph, Value, constant
 from graphc.objects import is_object
 from graphc.op import Op, all_ops
+from graphc.ops.raising import raising
 from graphc.reading import AS_IT_IS, Reading
-from graphc.signature import Spec
+from graphc.signature import Spec, State
 from graphc.source_files import text_of
-from graphc.state import State
 from graphc.types import TensorType
 
 GRADIENT = "ai.onnx.preview.training::Gradient"
@@ -117,7 +118,7 @@ class _Importer:
             "format": "onnx",
             "producer": f"{self.proto.producer_name} {self.proto.producer_version}".strip(),
             "opset": dict(opsets),
-            "warnings": (*unused(proto, self.model.file), *self._mistaken(proto, outputs)),
+            "warnings": (*self.problems.warnings, *unused(proto, self.model.file), *self._mistaken(proto, outputs)),
             "declared": _declared(proto),
             "optional": optional,
             "dtypes": {
@@ -404,10 +405,10 @@ class _Importer:
         return attrs[taken].g if sure or not self._is_valid(at, other, attrs[other].g) else None
 
     def _is_valid(self, at: FileNode, key: str, branch: GraphProto) -> bool:
-        before = len(self.problems.found)
+        before, doubts = len(self.problems.found), len(self.problems.warnings)
         self._subgraph(at, key, branch, ())
         valid = len(self.problems.found) == before
-        del self.problems.found[before:]
+        del self.problems.found[before:], self.problems.warnings[doubts:]
         return valid
 
     def _put_in_place(self, at: FileNode, branch: GraphProto) -> None:
@@ -470,9 +471,13 @@ class _Importer:
         elif use.op == "Scan":
             use.attrs["n_states"] = len(use.inputs) - use.attrs.get("num_scan_inputs", 0)
         formal = self._formal_types(use)
-        before = len(self.problems.found)
-        scopes = {key: self._subgraph(at, key, g, formal) for key, g in protos.items()}
-        if len(self.problems.found) > before:
+        scopes, problems = {}, {}
+        for key, g in protos.items():
+            before = len(self.problems.found)
+            scopes[key] = self._subgraph(at, key, g, formal)
+            problems[key] = self.problems.found[before:]
+        impossible = self._impossible(problems) if use.op == "If" else None
+        if impossible is None and any(problems.values()):
             raise CheckError([])  # reported already, at its place
         captured = list(dict.fromkeys(v for scope, _ in scopes.values() for v in scope.captures))
         for key, (scope, outputs) in scopes.items():
@@ -480,8 +485,19 @@ class _Importer:
             inputs = (*scope.builder.inputs, *extra)
             names = tuple(o.name for o in protos[key].output)
             meta = {"output_types": self._output_types(protos[key])}
-            use.attrs[key] = Graph(f"{at.name}/{key}", inputs, tuple(outputs), tuple(scope.builder.nodes), names, meta)
+            graph = Graph(f"{at.name}/{key}", inputs, tuple(outputs), tuple(scope.builder.nodes), names, meta)
+            use.attrs[key] = raising(graph, problems[key][0], graph) if key == impossible else graph
         use.inputs += captured
+
+    def _impossible(self, problems: Mapping[str, Sequence[GraphcError]]) -> str | None:
+        """The branch of an If that has no valid types, where the other one has: its problems are warnings."""
+        failed = [key for key, found in problems.items() if found]
+        if len(failed) != 1 or not all(isinstance(e, TypeRuleError) for e in problems[failed[0]]):
+            return None
+        found = problems[failed[0]]
+        del self.problems.found[-len(found) :]
+        self.problems.warnings += map(_where_taken, found)
+        return failed[0]
 
     @staticmethod
     def _formal_types(use: Use) -> list[TensorType | None]:
@@ -517,6 +533,13 @@ class _Importer:
             scope.builder.inputs.append(formal_input)
         self._nodes(proto.node, scope, self._inside(at, key))
         return scope, self._results(proto, scope)
+
+
+def _where_taken(error: GraphcError) -> GraphcError:
+    hint = f"{error.hint}; " if error.hint else ""
+    warning = copy(error)
+    warning.hint = f"{hint}it is an error only where this branch is taken"
+    return warning
 
 
 def _declared(proto: GraphProto) -> dict[str, TensorType]:

@@ -20,6 +20,7 @@ class Problems:
 
     def __init__(self) -> None:
         self.found: list[GraphcError] = []
+        self.warnings: list[GraphcError] = []
         self.poisoned: set[Value] = set()  # results of nodes that failed
         self.open = self.partial = False  # does an input have no shape? Were nodes left out because of that?
 

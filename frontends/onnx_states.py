@@ -9,7 +9,8 @@ from onnx import ModelProto
 
 from graphc.errors import LoadError
 from graphc.graph import Graph
-from graphc.state import State, shared
+from graphc.signature import State
+from graphc.state import shared
 
 KEY = "graphc.states"  # JSON: [[name, input, output], …]
 

@@ -235,6 +235,13 @@ def _dropout(use: Use) -> Sequence[Value] | None:
 
 
 # --- renamed operators and values -------------------------------------------------------------------------------------
+@below(11, "OneHot")
+def _one_hot_of_negative(use: Use) -> None:
+    """Negative numbers were out of range, whose rows are off; now they count from the end."""
+    indices, depth = (use.add("Cast", use.required(i), to=np.dtype(np.int64)) for i in (0, 1))
+    use.inputs[0] = use.add("Where", use.add("Less", indices, use.constant(0)), use.add("Squeeze", depth), indices)
+
+
 @below(11, "Scatter")
 def _scatter(use: Use) -> None:
     use.op = "ScatterElements"

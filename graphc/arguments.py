@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from graphc.dtypes import find
 from graphc.errors import InputError
 from graphc.objects import Content, ObjectType, box, unbox
 from graphc.signature import Signature, Spec, wrong_names
@@ -227,6 +226,8 @@ def _exactly(what: str, a: Any, given: np.ndarray, want: np.dtype) -> np.ndarray
 
 def numbers(a: Any) -> np.ndarray:
     """A contiguous array of a dtype that models have, but strings. Raises InputError for anything else."""
+    from graphc.dtypes import find
+
     try:
         array = np.asarray(a)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphc.errors import InputError
+from graphc.records import record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Request:
     """What the caller of `graphc.compile` asks a backend for. Each parses `options` into a frozen dataclass of its own.
 
@@ -37,7 +38,7 @@ class Request:
     progress: Progress | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Stage:
     """One step of a backend's way from a bound graph to a program.
 
@@ -52,7 +53,7 @@ class Stage:
     verify: Callable[[Any], None]
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Capabilities:
     """What a backend can do with a model, and what it needs of one.
 
@@ -72,7 +73,7 @@ class Capabilities:
     device_arrays: bool = False
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Part:
     """An optimisation of a backend that a caller may switch off, by its name. stage: the first one that it belongs to; without:
     what happens then."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.dims import Sym
+from graphc.records import record
 from graphc.sizes import LEAST, MOST, Known, Size, Trace, array_of
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Value
-    from graphc.growing import Growth
-    from graphc.signature import Spec
+    from graphc.signature import Growth, Spec
 
 CAPACITY = "capacity of states"
 
@@ -29,7 +28,7 @@ class CantServeMany(Exception):
 STRICT = False  # raise what keeps a plan from standing for many, where else one for the shapes alone is made: for tests
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Sources:
     """Which sizes the inputs give.
 
@@ -78,7 +77,7 @@ def _text(a: np.ndarray) -> str:
     return f"{a.shape} {a.tolist()!r}"
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Many:
     """The sizes of a graph that stands for many, and where they come from.
 

@@ -17,23 +17,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from graphc import backends, classes, zoo
+from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.declared import unproved
 from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
-from graphc.growing import CantGrow, Growth, growing, with_lengths
 from graphc.model import Model
 from graphc.objects import is_object
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
-from graphc.report import PassInfo, Pending
-from graphc.room import HOST, Memory
-from graphc.scores import class_scores
 from graphc.signature import Signature, Spec
-from graphc.state import caches, declared, require_fitting
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -41,6 +35,9 @@ if TYPE_CHECKING:
 
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
+    from graphc.report import PassInfo, Pending
+    from graphc.room import Memory
+    from graphc.signature import Growth
 
 
 def compile(  # noqa: A001  (the field's name)
@@ -79,7 +76,7 @@ def compile(  # noqa: A001  (the field's name)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
-    origin = origin_of(zoo.resolved(source), copy=cache and backend.capabilities.stores_plans)
+    origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
     compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
@@ -89,6 +86,15 @@ def compile(  # noqa: A001  (the field's name)
         if not shapes:
             compilation.forget()
     return model
+
+
+def _located(source: Any) -> Any:
+    """The path of the page that 'zoo:NAME' names, else the source itself."""
+    if isinstance(source, str) and source.startswith("zoo:"):
+        from graphc import zoo
+
+        return zoo.resolved(source)
+    return source
 
 
 def _params(params: Any) -> tuple[tuple[str, Any], ...]:
@@ -188,6 +194,7 @@ class Compilation:
         """The graph as the front end made it."""
         if self._loaded is None:
             from graphc import frontends
+            from graphc.state import declared
 
             load = partial(frontends.load, reading=self.reading)
             mapped = self.backend.capabilities.maps_files
@@ -207,6 +214,11 @@ class Compilation:
         return self._graph
 
     def _sign(self) -> Signature:
+        from graphc.declared import unproved
+        from graphc.growing import growing
+        from graphc.scores import class_scores
+        from graphc.state import caches, require_fitting
+
         whole = all(v.type is not None for v in self.loaded.inputs)  # else it is read again before it is planned
         graph = self.graph if whole else self.loaded
         if self.reading.declared:
@@ -269,6 +281,8 @@ class Compilation:
     @property
     def state_memory(self) -> Memory:
         """Where sessions of the model have their states."""
+        from graphc.room import HOST
+
         return HOST if self._device is None else self._device.state_memory
 
     def stream(self, given: Any) -> Any:
@@ -348,6 +362,7 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.growing import CantGrow, with_lengths
         from graphc.memory_limit import require_memory
         from graphc.segments import Segmented, conditions, cut, is_static
 
@@ -444,6 +459,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
 def _run_passes(graph: Graph, passes: Sequence, disabled: Collection[str], infos: list[PassInfo]) -> Graph:
     from graphc import pipeline
     from graphc.passes.log import Log
+    from graphc.report import PassInfo
 
     started, log = time.perf_counter(), Log()
 

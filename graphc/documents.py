@@ -119,7 +119,10 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # names of files may be any bytes
 
 
-def stamp_of(info: os.stat_result) -> list[int]:
+Stamp = list[int]  # bytes, times of the last change of content and of anything (ns), and what else tells files apart
+
+
+def stamp_of(info: os.stat_result) -> Stamp:
     """What changes when a file's content does, as far as the file system tells."""
     return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev]
 

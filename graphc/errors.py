@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from graphc.records import record
 
-@dataclass(frozen=True)
+
+@record(frozen=True)
 class Location:
     """Where a node or a value came from: a file and a place in it ('line 12, column 3', 'node 17')."""
 

@@ -16,8 +16,8 @@ from graphc.attrs import Attrs
 from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.objects import is_object
 from graphc.op import Call, Deferred, Op, get_op
+from graphc.signature import State
 from graphc.sizes import array_of, is_size_array
-from graphc.state import State
 from graphc.types import Dim, MaybeNone, TensorType
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ what they are after the step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.signature import Growth
 from graphc.sizes import array_of, hint_of
 from graphc.state import APPENDS
 
@@ -34,15 +35,6 @@ class TooSmall(CantGrow):
     def __init__(self, length: int) -> None:
         super().__init__(f"no room for {length} positions")
         self.length = length
-
-
-@dataclass(frozen=True)
-class Growth:
-    """An input and the output that begins with its elements, along an axis, by name."""
-
-    input: str
-    output: str
-    axis: int
 
 
 def growing(graph: Graph) -> tuple[Growth, ...]:

@@ -10,8 +10,9 @@ import numpy as np
 from graphc import classes
 from graphc.errors import GraphcError
 from graphc.executable import PLANNING, Executable, Shared
-from graphc.growing import Growth, TooSmall
+from graphc.growing import TooSmall
 from graphc.room import capacity_for
+from graphc.signature import Growth
 
 if TYPE_CHECKING:
     from graphc.model import Source

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.growing import Growth
 from graphc.room import Room, capacity_for
+from graphc.signature import Growth
 from graphc.sizes import LEAST
 
 if TYPE_CHECKING:

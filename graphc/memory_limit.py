@@ -1,14 +1,16 @@
-"""What does not fit the machine's memory is refused before anybody allocates it or makes tables of its size."""
+"""What does not fit the memory that the process may take is refused before anybody allocates it or makes tables of its size."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.errors import OutOfMemoryError
-from graphc.report import format_bytes
 from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ def require_memory(graph: Graph) -> None:
 def require(nbytes: int, what: str) -> None:
     """Raises OutOfMemoryError where so many bytes do not fit the memory. what: takes them."""
     if nbytes > memory():
-        held = format_bytes(memory())
-        message = f"{what}: {format_bytes(nbytes)} ({nbytes} bytes); this machine has {held}"
+        from graphc.report import format_bytes
+
+        message = f"{what}: {format_bytes(nbytes)} ({nbytes} bytes); {_held()}"
         raise OutOfMemoryError(message, hint="smaller inputs, or other sizes in the model")
 
 
@@ -47,16 +50,35 @@ def _is_too_large(v: Value) -> bool:
 
 
 def _error(v: Value) -> OutOfMemoryError:
+    from graphc.report import format_bytes
+
     n, hint = hint_of(v.type.nbytes), "smaller inputs, or other sizes in the model"
     if n <= memory():
         return OutOfMemoryError(f"'{v.name}' is {v.type}, which no array can be", hint=hint)
-    size, held = format_bytes(n), format_bytes(memory())
-    return OutOfMemoryError(f"'{v.name}' is {v.type}, {size} ({n} bytes); this machine has {held}", hint=hint)
+    return OutOfMemoryError(f"'{v.name}' is {v.type}, {format_bytes(n)} ({n} bytes); {_held()}", hint=hint)
 
 
 @cache
 def memory() -> int:
-    """Bytes of memory and swap; a bound that nothing reaches where the system does not tell."""
+    """Bytes that this process may take; a bound that nothing reaches where the system does not tell."""
+    return _bounds()[0]
+
+
+def _held() -> str:
+    """'this machine has 16 GiB', or what else bounds the process."""
+    from graphc.report import format_bytes
+
+    nbytes, what = _bounds()
+    return f"{what} {format_bytes(nbytes)}"
+
+
+@cache
+def _bounds() -> tuple[int, str]:
+    """The smallest of: memory and swap of the machine, the limit of its control group, that of the process (`ulimit -v`)."""
+    return min([(_of_machine(), "this machine has"), *((n, "this process may take") for n in _limits())])
+
+
+def _of_machine() -> int:
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         with open("/proc/meminfo", encoding="ascii") as f:
@@ -64,3 +86,19 @@ def memory() -> int:
     except (AttributeError, OSError, ValueError):
         return _ADDRESSABLE
     return total + swap
+
+
+def _limits() -> Iterator[int]:
+    with suppress(ImportError):
+        import resource
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+    with suppress(OSError, ValueError, IndexError):  # no Linux, no control groups of version 2
+        group = Path("/proc/self/cgroup").read_text().partition("0::")[2].splitlines()[0]
+        folder = Path("/sys/fs/cgroup", group.lstrip("/"))
+        for level in (folder, *folder.parents):
+            text = (level / "memory.max").read_text().strip() if (level / "memory.max").exists() else "max"
+            if text != "max":
+                yield int(text)

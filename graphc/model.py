@@ -14,13 +14,10 @@ import numpy as np
 
 from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
-from graphc.declared import contradiction, sizes_of
 from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
 from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
-from graphc.growing_plans import GrowingPlans
 from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
-from graphc.report import Pending, Plan
 from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
@@ -29,10 +26,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graphc.graph import Graph
-    from graphc.growing import Growth
+    from graphc.growing_plans import GrowingPlans
+    from graphc.report import Pending, Plan
     from graphc.room import Memory
     from graphc.session import Session
-    from graphc.state import State
+    from graphc.signature import Growth, State
 
 
 MOST_FAILURES = 3  # to make a plan for many shapes, before each shape gets its own
@@ -267,6 +265,8 @@ class Model:
     # --- steps in place, for sessions --------------------------------------------------------------------------------
     def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
         """The plans of steps that append to these states in place."""
+        from graphc.growing_plans import GrowingPlans
+
         with PLANNING:
             if growing not in self._growing:
                 self._growing[growing] = GrowingPlans(self._source, self._valued, growing)
@@ -432,6 +432,8 @@ class Model:
 
     def _as_declared(self, arrays: Sequence[Any], results: list[np.ndarray]) -> list[np.ndarray]:
         """The results; warns once of each output that is not what the file declares."""
+        from graphc.declared import contradiction, sizes_of
+
         sizes = sizes_of(self.inputs, [a.shape for a in arrays])
         for name, a in zip(self._output_names, results):
             want = self._declared.get(name)

@@ -8,18 +8,18 @@ not changed once they are in a box; operators make new lists. Callers give and g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 
+from graphc.records import record
 from graphc.sizes import is_size
 from graphc.types import Dim, Sym, TensorType, dtype_from_name, dtype_name
 
 Kind = Literal["sequence", "optional", "map"]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Loose:
     """Tensors of a dtype (None: not known either) whose rank is not known. nothing: there is none, as in an empty sequence."""
 
@@ -33,7 +33,7 @@ class Loose:
 Content = Union[TensorType, Loose]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ObjectType(TensorType):
     """The type of a box. of: what a sequence or an optional holds, and the values of a map, whose keys are of dtype `key`.
 

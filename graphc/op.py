@@ -229,6 +229,7 @@ class Op:
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     objects    it takes or gives values that are no tensors (graphc/objects.py)
+    internal   made by passes and front ends alone: no file may name it
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -257,6 +258,7 @@ class Op:
     statistics: tuple[int, ...] = ()
     deterministic: bool | Callable[[Call], bool] = True
     objects: bool = False
+    internal: bool = False
     family: Family = Family.COMPOSITE
 
     def __post_init__(self) -> None:
@@ -371,7 +373,7 @@ def _coerce(op: str, key: str, spec: Attr, value: Any) -> Any:
                 value = np.dtype(value)
             case "tensor":
                 value = np.asarray(value)
-            case "graph" | "type":
+            case "graph" | "type" | "error":
                 pass
             case t:
                 if t is int and isinstance(value, float) and value != int(value):
@@ -423,6 +425,6 @@ def get_op(name: str) -> Op:
 
 
 def all_ops() -> dict[str, Op]:
-    """Every registered operator by name, sorted."""
+    """Every registered operator that a file may name, by name, sorted."""
     _load_all()
-    return dict(sorted(_REGISTRY.items()))
+    return {name: op for name, op in sorted(_REGISTRY.items()) if not op.internal}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from graphc.records import record
 from graphc.signature import Spec
 from graphc.types import TensorType
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Reading:
     """A source may be read in several ways, each of which becomes a graph and plans of its own.
 
@@ -52,7 +53,7 @@ def dim_name(name: str, axis: int) -> str:
     return f"{name}_d{axis}"
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Contradiction:
     """A named dim that has one size in an input, and another in the same or a later one."""
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc.growing import Growth
+from graphc.signature import Growth
 
 POSITIONS = 64  # a capacity is a multiple of so many at first; then it doubles
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import GraphcError, InputError
-from graphc.growing import Growth
 from graphc.in_place import InPlace
 from graphc.session_file import write
-from graphc.state import State
+from graphc.signature import Growth, State
 from graphc.types import Sym, TensorType
 
 if TYPE_CHECKING:

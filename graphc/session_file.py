@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import InputError
-from graphc.state import State
+from graphc.signature import State
 from graphc.types import dtype_from_name, dtype_name
 
 FORMAT = 1

@@ -10,10 +10,9 @@ import numpy as np
 
 from graphc.arguments import Arguments, fits, remedy
 from graphc.errors import InputError
-from graphc.growing import Growth
 from graphc.session import Carried, Session
 from graphc.session_file import read
-from graphc.signature import Signature
+from graphc.signature import Growth, Signature
 from graphc.state import joined, open_axes, require_types
 
 if TYPE_CHECKING:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
 from graphc import objects
-from graphc.growing import Growth
 from graphc.objects import ObjectType
-from graphc.state import State
+from graphc.records import record
 from graphc.types import Sym, TensorType, dtype_from_name, dtype_name
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Spec:
     """An input or output: shape entries are ints or names of symbolic dims; None while unknown.
 
@@ -57,10 +56,31 @@ class Spec:
         return f"{self.name}: {dtype_name(self.dtype)}[{dims}]{' (optional)' if self.optional else ''}"
 
 
+@record(frozen=True)
+class State:
+    """An input and an output of one dtype and rank, by name.
+
+    name: what a session calls it
+    """
+
+    name: str
+    input: str
+    output: str
+
+
+@record(frozen=True)
+class Growth:
+    """An input and the output that begins with its elements, along an axis, by name."""
+
+    input: str
+    output: str
+    axis: int
+
+
 _SPECS = ("inputs", "outputs", "optional", "declared")  # fields of a signature
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Signature:
     """What calling a model needs to know.
 

@@ -13,18 +13,18 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from graphc.errors import LoadError
+from graphc.records import record
 
 SMALL = 1 << 16  # bytes below which an array is copied: it is not worth a dependence on the file
 _ACTIVE: ContextVar[Files | None] = ContextVar("files", default=None)
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class _Open:
     path: Path
     stamp: tuple[int, int]
@@ -115,7 +115,7 @@ def shown(path: Path) -> str:
     return text if len(text) < 300 else f"{text[:100]}…{text[-50:]}"
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Folder:
     """Where the files beside a model may lie: below `path`, the folder that its file was named in.
 

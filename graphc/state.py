@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphc.dims import Sym
 from graphc.errors import InputError
 from graphc.objects import is_object
+from graphc.signature import State
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
     from graphc.types import TensorType
-
-
-@dataclass(frozen=True)
-class State:
-    """An input and an output of one dtype and rank, by name.
-
-    name: what a session calls it
-    """
-
-    name: str
-    input: str
-    output: str
 
 
 # --- which there are --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     models/<key>/plan-<key>.json     one binding of the input shapes
     models/<key>/weights-*.bin       packed constants, mapped by whoever runs the model
     models/<key>/code-*.so           kernels
-    sources/<key>.json               content digest of a file, as long as its size, times and inode stay
+    sources/<key>.json               content digest of a file, as long as its size, times and inode stay; and of graphc's own text
 
 Documents are JSON behind a checksum; data files are named by documents that hold their digests. All writes are atomic,
 and whoever writes holds the folder's lock. Nothing is ever unpickled. What is damaged is not found, and made anew.
@@ -15,10 +15,12 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from graphc.documents import (
+    Stamp,
     content_digest,
     digest_of,
     forgiven,
@@ -48,16 +50,20 @@ class Store:
 
     def source_digest(self, path: Path) -> str:
         """`content_digest`, remembered as long as the file's stamp stays. Raises OSError."""
-        stamp = stamp_of(os.stat(path))
-        memo = self.sources / f"{digest_of(os.path.abspath(path))}.json"
+        return self.remembered(os.path.abspath(path), lambda: stamp_of(os.stat(path)), lambda: content_digest(path))
+
+    def remembered(self, name: str, stamp: Callable[[], Stamp], make: Callable[[], str]) -> str:
+        """The digest that `make` gives, remembered under a name as long as the stamp stays. Raises what these two raise."""
+        now = stamp()
+        memo = self.sources / f"{digest_of(name)}.json"
         known = read_document(memo)
-        if known is not None and known["stamp"] == stamp:
+        if known is not None and known["stamp"] == now:
             return known["digest"]
-        digest = content_digest(path)
-        newest = max(stamp[1], stamp[2])
-        if time.time_ns() - newest > SETTLED and stamp_of(os.stat(path)) == stamp:
+        digest = make()
+        _, modified, changed, *_ = now
+        if time.time_ns() - max(modified, changed) > SETTLED and stamp() == now:
             with forgiven():
-                write_document(memo, {"stamp": stamp, "digest": digest})
+                write_document(memo, {"stamp": now, "digest": digest})
         return digest
 
     def entry(self, key: str) -> ModelFolder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from graphc.dims import Dim as Dim
 from graphc.dims import Sym as Sym
 from graphc.dims import broadcast_dims
+from graphc.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -49,7 +50,7 @@ def is_static(shape: Sequence[Dim]) -> bool:
     return all(isinstance(d, int) for d in shape)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Blocked:
     """Channel-blocked activations: [N, C/c, H, W, c] in memory, every row with `left`/`right` columns of zeros around it."""
 
@@ -66,7 +67,7 @@ def _dim(d: Dim | str) -> Dim:
     return d if isinstance(d, (int, Sym)) and type(d) is not bool else Sym(d) if isinstance(d, str) else int(d)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TensorType:
     """dtype (a numpy dtype; object for strings), logical shape, and layout (None is dense row-major).
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nets import agree, weights
 
 import graphc
-from graphc.errors import InputError
+from graphc.errors import InputError, TypeRuleError
 from graphc.graph import Builder, Graph, Value
 from graphc.model import Model
 from graphc.report import StepInfo
@@ -314,6 +314,59 @@ def test_branches_of_other_types_are_planned_one_by_one():
     for model in models(b.build({"y": y})):
         for feeds in both("p", {"x": vector(0, (3, 8))}):
             assert model.run(feeds)["y"].shape == ((3, 8) if feeds["p"] else (1, 24))
+
+
+def only_of_five(i: Builder, x: Value) -> list[Value]:
+    return [i.add("Add", x, i.constant(np.arange(5), F32))]
+
+
+def test_a_branch_that_does_not_fit_raises_where_it_is_taken():
+    b = Builder("if")
+    p, x = b.input("p", "bool", ()), b.input("x", "float32", (3, "n"))
+    graph = b.build({"y": branch(b, p, [x], lambda i, x: [i.add("Neg", x)], only_of_five)})
+    wide, five = vector(0, (3, 8)), vector(1, (3, 5))
+    for model in models(graph):
+        for _ in range(2):
+            np.testing.assert_array_equal(model.run({"p": np.array(True), "x": wide})["y"], -wide)
+            with pytest.raises(TypeRuleError, match="do not broadcast"):
+                model.run({"p": np.array(False), "x": wide})
+        assert not any(s.host for s in steps_of(model))
+        assert any(s.kernel.startswith(KERNELS["branch"]) for s in steps_of(model))
+        for feeds in both("p", {"x": five}):
+            np.testing.assert_array_equal(
+                model.run(feeds)["y"], -five if feeds["p"] else five + np.arange(5, dtype=F32)
+            )
+
+
+def test_both_branches_do_not_fit():
+    b = Builder("if")
+    p, x = b.input("p", "bool", ()), b.input("x", "float32", (3, "n"))
+    graph = b.build({"y": branch(b, p, [x], only_of_five, only_of_five)})
+    for model in models(graph):
+        with pytest.raises(TypeRuleError, match="do not broadcast"):
+            model.plan({"x": (3, 8)})
+
+
+def test_a_branch_within_a_loop_that_does_not_fit():
+    """The third trip takes it."""
+    b = Builder("loop")
+    x, n = b.input("x", "float32", (3, "n")), b.input("trips", *SCALAR)
+
+    def trip(i: Builder, turn: Value, going: Value, s: Value) -> list[Value]:
+        early = i.add("Less", turn, i.constant(2, I64))
+        return [going, branch(i, early, [s], lambda k, s: [k.add("Neg", s)], only_of_five)]
+
+    (y,) = loop(b, n, None, [x], [], trip, 1)
+    wide = vector(0, (3, 8))
+    for model in models(b.build({"y": y})):
+        for trips in (2, 1, 3, 0, 5, 2):
+            feeds = {"x": wide, "trips": np.array(trips)}
+            if trips < 3:
+                np.testing.assert_array_equal(model.run(feeds)["y"], wide * (-1) ** trips)
+            else:
+                with pytest.raises(TypeRuleError, match="do not broadcast"):
+                    model.run(feeds)
+        assert not any(s.host for s in steps_of(model)), [(s.label, s.reason) for s in steps_of(model)]
 
 
 # --- one within another ------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ from graphc.backends.reference import ReferenceBackend
 from graphc.executable import Executable, check_results
 from graphc.graph import Graph, Node
 from graphc.interpret import run_node
+from graphc.lower.aligned import aligned_empty
+from graphc.lower.assembled import Assembled, HostCall
 from graphc.lower.constants import constant
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group, fuse
@@ -43,9 +45,9 @@ from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.lowering import Lowering
 from graphc.lower.placement import place_concatenations, place_externals
-from graphc.lower.program import Assembled, Form, HostCall, assemble
+from graphc.lower.program import Form, assemble
 from graphc.lower.registry import NEUTRAL, Registry, load
-from graphc.lower.storage import Ref, Storage, aligned_empty
+from graphc.lower.storage import Ref, Storage
 from graphc.lower.verbs import Lookup
 from graphc.lower.weights import WeightStore
 from graphc.ops._taps import TapRule

@@ -105,7 +105,9 @@ def _onnx_attr(value):
 
 
 def _info(name: str, t: TensorType) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(t.dtype), [int(d) for d in t.shape])
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(t.dtype), [d if isinstance(d, int) else str(d) for d in t.shape]
+    )
 
 
 def onnx_reference(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:

@@ -19,7 +19,6 @@ from graphc.backends.cpu.runtime.plans import CpuPlanFolder
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.runtime.threads import runtime_kernels
-from graphc.backends.cpu.target import detect
 from graphc.errors import GraphcWarning, InputError
 from graphc.executable import Executable
 from graphc.lower.plans import CompiledPlan, KernelName, Report, can_keep
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.target import Target
     from graphc.classes import Many
     from graphc.graph import Graph, Node
-    from graphc.lower.weights import SegmentWriter, WeightStore
+    from graphc.lower.segment import SegmentWriter
+    from graphc.lower.weights import WeightStore
     from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending, Plan, Roofline
     from graphc.types import TensorType
@@ -65,6 +65,8 @@ class CpuBackend:
     @cached_property
     def machine(self) -> Target:
         """The instruction set."""
+        from graphc.backends.cpu.target import detect
+
         return detect(self.options.isa)
 
     def kernel_operators(self) -> frozenset[str]:
@@ -124,7 +126,7 @@ class CpuBackend:
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
     ) -> CpuExecutable:
         from graphc.backends.cpu.native import is_native
-        from graphc.lower.weights import SegmentWriteError
+        from graphc.lower.segment import SegmentWriteError
 
         folder = self.folder if key is not None and not self.checked else None
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None

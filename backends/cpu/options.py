@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from graphc.backend import Request, whole_number
+from graphc.backends.cpu.hardware import cpu_count, machine
 from graphc.backends.cpu.parts import without
-from graphc.backends.cpu.target import cpu_count, detect, machine
 from graphc.errors import InputError
+from graphc.records import record
 
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 MAX_THREADS = 1024  # each has scratch memory of its own
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CpuOptions:
     """isa: None for the best that the machine has; threads: of one inference; winograd: the largest output tile, 0 for none;
     tune: choose algorithms by measuring them; disabled: parts (backends/cpu/parts.py) that are switched off."""
@@ -45,6 +46,8 @@ class CpuOptions:
             raise InputError(f"tune must be True or False, not {tune!r}")
         isa = request.variant or None
         if isa:
+            from graphc.backends.cpu.target import detect
+
             detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
         return cls(isa, threads or cpu_count(), int(winograd), tune, without(frozenset(request.disabled)))
 

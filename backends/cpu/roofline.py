@@ -13,7 +13,7 @@ from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.stages import LINE
 from graphc.backends.cpu.target import Target
-from graphc.lower.storage import aligned_empty
+from graphc.lower.aligned import aligned_empty
 from graphc.report import Roofline
 
 ROUNDS = 1 << 18  # of multiply-adds: some ms

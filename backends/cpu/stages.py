@@ -19,13 +19,14 @@ from graphc.backends.cpu.target import Target
 from graphc.classes import Many
 from graphc.graph import Graph, Node
 from graphc.lower import verify
+from graphc.lower.assembled import Assembled
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals, require_growing
-from graphc.lower.program import Assembled, Form, HostStep, assemble
+from graphc.lower.program import Form, HostStep, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
 from graphc.report import FusionNote, MemoryReport, format_bytes

@@ -1,29 +1,16 @@
-"""What the machine can do, as far as code generation cares."""
+"""What the machine can do, as far as code generation cares (see hardware.py for what else is to be known of it)."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from graphc.backends.cpu.hardware import cache_sizes
 from graphc.dtypes import FLOAT32, Element
 from graphc.errors import UnsupportedError
 
-CGROUP = Path("/sys/fs/cgroup")
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 BASELINE = "x86-64"  # LLVM's name of what every 64-bit x86 has
-_CHANGING = (
-    "processor",
-    "cpu MHz",
-    "bogomips",
-    "physical id",
-    "siblings",
-    "core id",
-    "cpu cores",
-    "apicid",
-    "initial apicid",
-)
 
 
 @dataclass(frozen=True)
@@ -74,57 +61,6 @@ class Target:
     def converts_half(self) -> bool:
         """Has it instructions between float16 and float32? (F16C is older than AVX2.)"""
         return self.cpu != BASELINE
-
-
-def cpu_count() -> int:
-    """CPUs this process may use: affinity mask and container quota (cgroup v1 and v2), at least 1."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(count, int(quota + 0.999)) if quota else count)
-
-
-def _cgroup_quota() -> float | None:
-    """CPUs that the container may use on average, or None where nothing limits it."""
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            limit, period = " ".join((CGROUP / name).read_text() for name in files).split()
-            return None if limit in ("max", "-1") else int(limit) / int(period)
-        except (OSError, ValueError, ZeroDivisionError):
-            continue
-    return None
-
-
-def cache_sizes(folder: Path | None = None) -> dict[str, int]:
-    """The fields l1, l2, l3 of a target, as the system describes the first core's caches; without those that it does not know.
-
-    A core without a third level has the second as its last.
-    """
-    found: dict[int, int] = {}
-    for index in sorted((folder or CACHES).glob("index*")):
-        try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
-            nbytes = int(size.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(size[-1:], 0)
-            if kind != "Instruction" and nbytes > 0:
-                found[int(level)] = nbytes
-        except (OSError, ValueError):
-            continue
-    if 2 in found:
-        found.setdefault(3, found[2])
-    return {f"l{level}": found[level] for level in (1, 2, 3) if level in found}
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """What tells CPUs with other features or caches apart, without LLVM."""
-    caches = " ".join(f"{name} {size}" for name, size in cache_sizes().items())
-    try:
-        with open("/proc/cpuinfo") as f:
-            first = next(iter(f.read(1 << 14).split("\n\n")))
-        kept = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
-        return "\n".join([*sorted(kept), caches])
-    except OSError:
-        target = detect(None)
-        return f"{target.cpu} {target.features} {caches}"
 
 
 @lru_cache

@@ -17,13 +17,14 @@ from graphc.classes import Many
 from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.graph import Graph, Node
 from graphc.lower import verify
+from graphc.lower.assembled import Assembled
 from graphc.lower.binder import Binder
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
 from graphc.lower.kernel import Kernel
 from graphc.lower.placement import place_concatenations, place_externals, require_growing
-from graphc.lower.program import Assembled, Form, Step, assemble
+from graphc.lower.program import Form, Step, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.storage import Buffer, Place
 from graphc.lower.weights import WeightStore

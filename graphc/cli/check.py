@@ -15,6 +15,7 @@ from graphc.cli.feeds import make_plan
 from graphc.cli.layers import short_type
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import CheckError, GraphcError, InputError, NoNetError, of_readings
+from graphc.source_files import Files
 from graphc.types import numbers
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check(
 ) -> None:
     """List every problem of MODEL at once, in all of its nets.
 
-    Where there is none: what nothing uses (warnings), how many steps it becomes, what was measured, and which operators run on the
+    Where there is none: what nothing uses, and branches that are an error to take (warnings), how many steps it becomes, what was measured, and which operators run on the
     host. MODEL may also be a file of blocks for others to include.
     """
     from graphc import frontends
@@ -43,14 +44,15 @@ def check(
     readings = [replace(reading, net=name) for name in names] or [reading]
     graphs: list[Graph] = []
     errors: list[GraphcError] = []
-    for one in readings:
-        try:
-            graphs.append(frontends.load(model, one))
-        except NoNetError as error:
-            click.echo(f"{model}: no problems; it {error.message}")
-            return
-        except GraphcError as error:
-            errors.append(error)
+    with Files().reading():  # large weights are mapped
+        for one in readings:
+            try:
+                graphs.append(frontends.load(model, one))
+            except NoNetError as error:
+                click.echo(f"{model}: no problems; it {error.message}")
+                return
+            except GraphcError as error:
+                errors.append(error)
     if errors:
         _stop_with(model, of_readings(errors))
     _warn([*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()])
@@ -70,6 +72,8 @@ def _tell(
     settings: dict[str, Any],
 ) -> None:
     """What becomes of a model without problems."""
+    from graphc.passes.held_graphs import HeldGraphs
+
     with progress_bars() as progress:
         compiled = open_model(model, reading=reading, **settings, progress=progress)
         try:
@@ -84,6 +88,7 @@ def _tell(
             return
         except CheckError as error:
             _stop_with(title, error.problems)
+    _list([f"warning: {note}" for done in plan.passes if done.name == HeldGraphs.name for note in done.notes])
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
     results = [

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from graphc.classes import Many
-from graphc.lower.binding import SizeProgram, Writer
+from graphc.lower.aligned import ALIGNMENT
+from graphc.lower.binding import Writer
 from graphc.lower.kernel import Kernel, Variants, one_of
 from graphc.lower.memory import Lifetime, plan
-from graphc.lower.storage import ALIGNMENT, Buffer
+from graphc.lower.registers import Binding
+from graphc.lower.storage import Buffer
 from graphc.sizes import Size, hint_of, holds_sizes, is_size
 
 MOST_VARIANTS = 16  # of a kernel, among which sizes choose
-
-
-@dataclass(frozen=True, eq=False)
-class Binding:
-    """What depends on sizes in a table: rows of the word's index and the register of what goes there, and
-
-    words      nothing more
-    places     the arena's address is added
-    constants  the index of the constant whose address is added
-    externs    the index of the extern whose address is added
-    choices    the first of the `variants` among which the register chooses; these are indices of kernels
-    kernels    the same, with the number of a native step in the place of a word: what it calls
-    costs      a register for each native step
-    arena      the register of its bytes
-    """
-
-    program: SizeProgram
-    words: np.ndarray
-    places: np.ndarray
-    constants: np.ndarray
-    externs: np.ndarray
-    choices: np.ndarray
-    kernels: np.ndarray
-    variants: np.ndarray
-    costs: np.ndarray
-    arena: int
 
 
 class Binder:

@@ -2,86 +2,27 @@
 
 A plan that was made for many sizes (graphc/sizes.py) holds expressions. They are flattened once into instructions on int64
 registers, each value computed once; what is bound to sizes is then computed in microseconds, by native code
-(backends/cpu/executor/bind_driver.py) or, for reports and errors, by `run`.
+(backends/cpu/executor/bind_driver.py) or, for reports and errors, by `SizeProgram.run` (registers.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.attrs import Attrs
 from graphc.dims import Dim, Sym
 from graphc.lower.codes import CONTRARY, Code
 from graphc.lower.guards import summed_up
+from graphc.lower.registers import Register, SizeProgram, changed, with_facts
 from graphc.sizes import Definition, Size, Trace, holds_sizes
-from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Node
 
 
 Row = tuple[int, int, int, int]  # operation, result, two operands
-
-
-@dataclass(frozen=True, eq=False)
-class SizeProgram:
-    """Instructions on registers, of which the first `inputs` hold sizes.
-
-    names      of the sizes
-    code       [n, 4]: operation, register of the result, registers of the operands (of LOOK: the place of its table, length first)
-    registers  their first values: constants
-    tables     of LOOK
-    guards     how many instructions there are up to the last guard
-    bound      how many up to the last value that running needs; the others are for reports
-    texts      the guards, for people, each with who asked
-    """
-
-    names: tuple[str, ...]
-    code: np.ndarray
-    registers: np.ndarray
-    tables: np.ndarray
-    guards: int
-    bound: int
-    texts: tuple[tuple[str, str], ...] = ()
-
-    def run(self, sizes: Sequence[int]) -> list[int] | None:
-        """All registers; None where a guard does not hold."""
-        r = self.registers.tolist()
-        r[: len(sizes)] = sizes
-        tables = self.tables
-        for op, to, a, b in self.code.tolist():
-            x = r[a]
-            if op >= Code.LESS:
-                if not _holds(op, x):
-                    return None
-            elif op == Code.LOOK:
-                r[to] = int(tables[b + 1 + min(max(x, 0), int(tables[b]) - 1)])
-            else:
-                r[to] = _computed(op, x, r[b])
-        return r
-
-    def holds(self, sizes: Sequence[int]) -> bool:
-        return replace(self, code=self.code[: self.guards]).run(sizes) is not None
-
-    def broken(self, sizes: Sequence[int]) -> str | None:
-        """The first guard that does not hold."""
-        r = self.registers.tolist()
-        r[: len(sizes)] = sizes
-        count = 0
-        for op, to, a, b in self.code[: self.guards].tolist():
-            if op >= Code.LESS:
-                if not _holds(op, r[a]):
-                    return self.texts[count][0]
-                count += 1
-            elif op == Code.LOOK:
-                r[to] = int(self.tables[b + 1 + min(max(r[a], 0), int(self.tables[b]) - 1)])
-            else:
-                r[to] = _computed(op, r[a], r[b])
-        return None
 
 
 _TEXTS = {
@@ -115,37 +56,6 @@ def compiled(p: SizeProgram) -> Callable[..., list[int] | None]:
     exec("\n    ".join([head, *lines, f"return [{', '.join(names)}]"]), scope)
     run: Callable[..., list[int] | None] = scope["run"]
     return run
-
-
-def _holds(op: int, x: int) -> bool:
-    plain = op - CONTRARY if op >= Code.NOT_LESS else op
-    truth = x < 0 if plain == Code.LESS else x <= 0 if plain == Code.LESS_EQUAL else x == 0
-    return truth != (op >= Code.NOT_LESS)
-
-
-def _computed(op: int, x: int, y: int) -> int:
-    match op:
-        case Code.ADD:
-            return x + y
-        case Code.MULTIPLY:
-            return x * y
-        case Code.DIVIDE:
-            return x // y if y else 0
-        case Code.MINIMUM:
-            return min(x, y)
-        case Code.MAXIMUM:
-            return max(x, y)
-        case Code.BROADCAST:
-            return y if x == 1 else x
-        case _:
-            return int(x > 0)
-
-
-@dataclass(frozen=True)
-class Register:
-    """In a record that was bound to no sizes yet: the number in that register."""
-
-    index: int
 
 
 class Writer:
@@ -271,53 +181,8 @@ class Writer:
             return type(value)(map(self.with_registers, value))
         if type(value) is dict:
             return {k: self.with_registers(v) for k, v in value.items()}
-        return _changed(value, self.with_registers)
+        return changed(value, self.with_registers)
 
     def node_with_registers(self, node: Node) -> Node:
         """A node that runs on the host: types of its results and its attributes."""
-        return _with_facts(node, self.with_registers)
-
-
-def with_numbers(value: Any, registers: Sequence[int]) -> Any:
-    """The value with numbers in the place of its Registers."""
-    if type(value) is Register:
-        return registers[value.index]
-    if type(value) in (tuple, list):
-        return type(value)(with_numbers(v, registers) for v in value) if _refers(value) else value
-    if type(value) is dict:
-        return {k: with_numbers(v, registers) for k, v in value.items()}
-    if is_dataclass(value) and not isinstance(value, type) and _refers(value):
-        return _changed(value, lambda v: with_numbers(v, registers))
-    return value
-
-
-def with_dims(dtype: np.dtype, shape: tuple[Any, ...]) -> TensorType:
-    """A type whose dims may be Registers."""
-    return _changed(TensorType(dtype, ()), lambda value: shape if value == () else value)
-
-
-def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:
-    return _with_facts(node, lambda value: with_numbers(value, registers))
-
-
-def _with_facts(node: Node, change: Callable[[Any], Any]) -> Node:
-    outputs = tuple(replace(v, type=change(v.type)) for v in node.outputs)
-    return replace(node, inputs=(), outputs=outputs, attrs=Attrs({k: change(a) for k, a in node.attrs.items()}))
-
-
-def _refers(value: Any) -> bool:
-    if type(value) is Register:
-        return True
-    if type(value) in (tuple, list):
-        return any(map(_refers, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        return any(_refers(getattr(value, f.name)) for f in fields(value))
-    return False
-
-
-def _changed(record: Any, change: Any) -> Any:
-    """A record with other fields, which its class need not take."""
-    new = object.__new__(type(record))
-    for f in fields(record):
-        object.__setattr__(new, f.name, change(getattr(record, f.name)))
-    return new
+        return with_facts(node, self.with_registers)

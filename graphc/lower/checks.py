@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from graphc.errors import InputError, Location
+from graphc import errors
+from graphc.errors import GraphcError, InputError, Location
 
 
 class Check(Protocol):
@@ -75,6 +76,27 @@ class NotFinite:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """The error of what must not run. kind: its class."""
+
+    op: str | None
+    node: str | None
+    source: Location | None
+    kind: str
+    message: str
+    hint: str | None
+
+    @classmethod
+    def of(cls, error: GraphcError) -> Refused:
+        kind = GraphcError if isinstance(error, errors.CheckError) else type(error)
+        return cls(error.op, error.node, error.source, kind.__name__, error.message, error.hint)
+
+    def __call__(self, number: int, value: int) -> GraphcError:
+        kind: type[GraphcError] = getattr(errors, self.kind)
+        return kind(self.message, hint=self.hint, op=self.op, node=self.node, source=self.source)
+
+
+@dataclass(frozen=True)
 class Among:
     """The error of one of several checks, of steps within a step: `number` is a position's times their number, plus the check's."""
 
@@ -85,4 +107,4 @@ class Among:
         return self.checks[which](position, value)
 
 
-CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange, NotFinite, Among)}
+CHECKS: dict[str, type] = {c.__name__: c for c in (OutOfRange, LengthOutOfRange, NotFinite, Refused, Among)}

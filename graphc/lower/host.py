@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.attrs import Attrs
 from graphc.graph import Graph, Node, Value
-from graphc.growing import Growth, results_of
+from graphc.growing import results_of
 from graphc.lower.lowering import Lowering
 from graphc.lower.movement import emit_copy
 from graphc.lower.placement import extern
@@ -16,6 +16,7 @@ from graphc.lower.program import HostStep
 from graphc.lower.storage import ExternBuffer, Ref, Storage, dense_strides
 from graphc.op import get_op
 from graphc.report import StepInfo
+from graphc.signature import Growth
 from graphc.sizes import is_size_array
 from graphc.source_files import owned
 

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from graphc.expr import Expr
+from graphc.records import record
+
+if TYPE_CHECKING:
+    from graphc.expr import Expr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(init=False, repr=False, eq=False, frozen=True)
 class Kernel:
     """A kernel of a backend. Each kind is a class of its own, whose fields (with a faithful repr) specialise it:
 
@@ -79,7 +82,7 @@ def one_of(index: Any, kernels: Sequence[Kernel]) -> Kernel | Variants:
     return kernels[0] if len(kernels) == 1 else Variants(index, kernels)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Pass:
     """result = finish(combine over the row of map(element)).
 
@@ -94,7 +97,7 @@ class Pass:
     keep: bool = False
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Passes:
     """Passes over the same operands, and what is written after them.
 

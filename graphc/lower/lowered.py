@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from graphc.growing import results_of
-from graphc.lower.program import Assembled, HostCall
+from graphc.lower.assembled import Assembled, HostCall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

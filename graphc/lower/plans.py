@@ -6,26 +6,27 @@ kernels, fills in addresses, and runs.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from graphc.classes import Sources
 from graphc.documents import read_document, write_document
-from graphc.errors import Location
-from graphc.lower.binder import Binding
-from graphc.lower.binding import Register, SizeProgram, with_dims, with_numbers
-from graphc.lower.checks import CHECKS, Among, Check
-from graphc.lower.memory import measured
-from graphc.lower.program import Assembled, Extern, HostCall, JumpCall, Slots
-from graphc.lower.weights import Segment, SegmentWriteError, SegmentWriter, Stored
+from graphc.lower.assembled import Assembled, Extern, HostCall, JumpCall, Slots
+from graphc.lower.registers import Binding, Register, SizeProgram, with_dims, with_numbers
+from graphc.lower.segment import Segment, SegmentWriteError, SegmentWriter, Stored
 from graphc.model_folder import ModelFolder
-from graphc.report import FusionNote, Interval, Measure, MemoryReport, PassInfo, Plan, StepInfo
+from graphc.records import record
 from graphc.types import TensorType, dtype_from_name
+
+if TYPE_CHECKING:
+    from graphc.lower.checks import Check
+    from graphc.report import FusionNote, Measure, MemoryReport, PassInfo, Plan, StepInfo
 
 MAX_PLANS = 256  # of one model
 
@@ -38,7 +39,7 @@ class KernelName(NamedTuple):
     symbol: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True, eq=False)
 class Report:
     """What a plan tells of itself."""
 
@@ -48,7 +49,7 @@ class Report:
     passes: tuple[PassInfo, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class CompiledPlan:
     """A bound graph, compiled. kernels: the assembled program's by index, then those that run it. lengths: of states that grow in
     place, after a run, where the backend does not compute them as a result."""
@@ -85,6 +86,8 @@ class CompiledPlan:
 
     def described(self, measure: Measure, because: tuple[str, ...] = ()) -> Plan:
         """What a person is told. measure, because: see `Plan`."""
+        from graphc.report import Plan
+
         r = self.report()
         shapes = {n: t.shape for n, t in self.inputs}
         told = r.steps, r.memory, r.notes, r.passes
@@ -92,6 +95,8 @@ class CompiledPlan:
 
     def bound(self, arrays: Sequence[np.ndarray]) -> CompiledPlan:
         """For a person: with numbers in the place of registers."""
+        from graphc.lower.memory import measured
+
         if self.sources is None or self.assembled.binding is None:
             return self
         sizes = self.sources.sizes(arrays)
@@ -202,6 +207,8 @@ class PlanFolder:
 
 def can_keep(plan: CompiledPlan, new: Segment) -> bool:
     """Host steps, results that are constants, and constants in memory only are not kept. new: a file to be adopted."""
+    from graphc.lower.checks import CHECKS
+
     a = plan.assembled
     return (
         not any(isinstance(r, HostCall) for r in a.runs)
@@ -235,7 +242,7 @@ def _encode(plan: CompiledPlan) -> dict[str, Any]:
         "output_externs": a.outputs,
         "checks": [(w.start, w.stop, *_check_document(c)) for w, c in a.checks],
         "runs": [asdict(r) if isinstance(r, JumpCall) else r for r in a.runs],
-        "report": asdict(plan.report()),
+        "report": json.dumps(asdict(plan.report())),  # read when somebody asks
         "binding": None if a.binding is None else _encode_binding(a.binding),
         "sources": None if plan.sources is None else asdict(plan.sources),
     }
@@ -329,19 +336,27 @@ def _tuples(value: Any) -> Any:
 
 
 def _check_document(check: Check) -> tuple[str, Any]:
+    from graphc.lower.checks import Among
+
     if isinstance(check, Among):
         return Among.__name__, {"checks": [_check_document(c) for c in check.checks]}
     return type(check).__name__, asdict(check)
 
 
 def _check(name: str, values: Mapping[str, Any]) -> Any:
+    from graphc.errors import Location
+    from graphc.lower.checks import CHECKS, Among
+
     if name == Among.__name__:
         return Among(tuple(_check(*c) for c in values["checks"]))
     source = values["source"]
     return _record(CHECKS[name], dict(values) | {"source": None if source is None else _record(Location, source)})
 
 
-def _report(r: Mapping[str, Any]) -> Report:
+def _report(text: str) -> Report:
+    from graphc.report import FusionNote, Interval, MemoryReport, PassInfo, StepInfo
+
+    r = json.loads(text)
     memory = r["memory"] | {"intervals": [_record(Interval, i) for i in r["memory"]["intervals"]]}
     return Report(
         tuple(_record(StepInfo, s) for s in r["steps"]),

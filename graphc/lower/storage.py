@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -10,8 +9,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from graphc.types import TensorType
-
-ALIGNMENT = 64  # bytes, of every buffer: a cache line, the widest vector
 
 
 class Place(Protocol):
@@ -148,18 +145,3 @@ def halo_bytes(t: TensorType) -> tuple[int, int]:
         return 0, 0
     pixel = t.layout.c * t.dtype.itemsize
     return t.layout.left * pixel, t.layout.right * pixel
-
-
-def aligned_empty(nbytes: int) -> np.ndarray:
-    """Uninitialised (zero at first touch) bytes on a page boundary, in huge pages where the system has them."""
-    if nbytes < 1 << 21:
-        raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        return raw[start : start + nbytes]
-    try:
-        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError) as error:
-        raise MemoryError(f"unable to allocate {nbytes} bytes of working memory") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)

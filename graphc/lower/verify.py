@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 from graphc.graph import Graph, Value
+from graphc.lower.assembled import Assembled
 from graphc.lower.block import Block
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
-from graphc.lower.program import Assembled, Program, Step
+from graphc.lower.program import Program, Step
 from graphc.lower.storage import Buffer, Ref, Storage, halo_bytes, storage_bytes
 from graphc.report import MemoryReport
 from graphc.verify import BrokenInvariant

@@ -24,6 +24,7 @@ TRANSFORMS = (
     "align_corners",
     "asymmetric",
     "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",  # of opset 11 alone
 )
 
 
@@ -102,6 +103,8 @@ def source_positions(axis: AxisScale, transform: str) -> Positions:
             return _cropped_positions(axis)
         case "pytorch_half_pixel" if out == 1:
             return Positions(out, 0, 0, 1)
+        case "tf_half_pixel_for_nn":
+            return Positions(out, 2 * q, q, 2 * p)
         case "half_pixel_symmetric":
             return Positions(out, 2 * q, q - p + size * p - out * q, 2 * p)
         case _:

@@ -6,7 +6,8 @@ node's last operands. So everything that a node reads is among its operands, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import count
 
 import numpy as np
@@ -17,6 +18,7 @@ from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_held
 from graphc.objects import common, is_object
 from graphc.op import Attr, Call, Op, Samples, get_op, register
+from graphc.ops.raising import raising, refusal
 from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
 
@@ -80,7 +82,7 @@ def _if_types(call: Call) -> Types:
     results, refusals = [], []
     for graph in branches:
         try:
-            results.append(specialise(graph, types, data).outputs)
+            results.append(_valid(graph, types, data).outputs)
         except GraphcError as error:  # valid as long as the other branch is taken: a squeeze of a dim that may be 1
             refusals.append(error)
     if not results:
@@ -88,6 +90,14 @@ def _if_types(call: Call) -> Types:
     if len(results) == 1:
         return [v.type for v in results[0]]
     return [join(call, a.type, b.type, f"{a.name}|{b.name}") for a, b in zip(*results)]
+
+
+def _valid(branch: Graph, types: Types, data: Sequence[np.ndarray | None]) -> Graph:
+    """`specialise`, of a branch. Raises GraphcError where it has no types that are valid."""
+    error = refusal(branch)
+    if error is not None:
+        raise copy(error)
+    return specialise(branch, types, data)
 
 
 def _if(cond, *captures, then_branch, else_branch):
@@ -360,17 +370,33 @@ def _scan(
     return (*states, *_stacked(body, n_states, collected, out_axes))
 
 
-def bound_graphs(node: Node) -> dict[str, Graph]:
+def bound_graphs(node: Node, simplified: Callable[[Graph], Graph] = lambda graph: graph) -> dict[str, Graph]:
     """The graphs that a node holds, by attribute, for the types of its operands, where these are static and do not change from
-    iteration to iteration: others as they are. Operands that are constants are constants within, too."""
+    iteration to iteration: others as they are. Operands that are constants are constants within, too.
+
+    simplified: of a bound graph. In the place of a branch that it, or binding, can't make is one that raises the error. Raises
+    GraphcError where there is no other, and where the body of a loop that runs can't be made.
+    """
     call = node.call
     if any(v.type is None or not v.type.is_static for v in node.operands):
         return {}
-    bind_held = {"If": _bound_branches, "Loop": _bound_loop, "Scan": _bound_scan}.get(node.op.name)
+    if node.op.name == "If":
+        return _bound_branches(call, simplified)
     try:
-        return bind_held(call) if bind_held else {}
-    except GraphcError:
+        bound = {"Loop": _bound_loop, "Scan": _bound_scan}[node.op.name](call)
+    except (GraphcError, KeyError):
         return {}
+    try:
+        return {key: simplified(graph) for key, graph in bound.items()}
+    except GraphcError:
+        if _runs(node):
+            raise
+        return {}
+
+
+def _runs(node: Node) -> bool:
+    """Is it certain that a Loop or Scan runs its body?"""
+    return _starts(node.call) is True if node.op.name == "Loop" else bool(trips(node))
 
 
 def trips(node: Node) -> int | None:
@@ -385,8 +411,18 @@ def trips(node: Node) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _bound_branches(call: Call) -> dict[str, Graph]:
-    return {key: _bound(call.attrs[key], call.inputs[1:]) for key in ("then_branch", "else_branch")}
+def _bound_branches(call: Call, simplified: Callable[[Graph], Graph]) -> dict[str, Graph]:
+    found: dict[str, Graph] = {}
+    refused: dict[str, GraphcError] = {}
+    for key in ("then_branch", "else_branch"):
+        try:
+            found[key] = simplified(_bound(call.attrs[key], call.inputs[1:], _valid))
+        except GraphcError as error:
+            refused[key] = error
+    if not found:
+        raise next(iter(refused.values()))
+    valid = next(iter(found.values()))
+    return found | {key: raising(call.attrs[key], why, valid) for key, why in refused.items()}
 
 
 def _bound_loop(call: Call) -> dict[str, Graph]:
@@ -418,7 +454,7 @@ def _unknown(v: Value) -> Value:
     return Value(v.name, v.type)
 
 
-def _bound(graph: Graph, operands: Sequence[Value]) -> Graph:
+def _bound(graph: Graph, operands: Sequence[Value], specialise: Callable[..., Graph] = specialise) -> Graph:
     """The held graph for operands of these types; those that it reads and that are constants are constants within."""
     read = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
     data = [x.data if v in read else None for v, x in zip(graph.inputs, operands)]

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.dims import minimum
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
+from graphc.memory_limit import require
 from graphc.op import FLOATS, Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
 from graphc.ops.index import checked, dim_of_data, require_integers
 from graphc.ops.movement import same_dim
@@ -113,6 +114,10 @@ register(
 
 
 # --- RoiAlign, MaxRoiPool ---------------------------------------------------------------------------------------------
+_MOST_SAMPLES = 1 << 16  # along one side of a bin, where the file says how many
+_SAMPLE_BYTES = 40  # of the reference, for each: position, neighbours, weights
+
+
 def _regions(call: Call, columns: int) -> None:
     """Raises TypeRuleError unless operands are images and regions [count, columns]."""
     if call.rank(0) != 4 or call.rank(1) != 2 or not may_be(call.shape(1)[1], columns):
@@ -122,6 +127,8 @@ def _regions(call: Call, columns: int) -> None:
 def _roi_align_type(call: Call) -> list[TensorType]:
     x = call.type(0)
     _regions(call, 4)
+    if call.attrs.sampling_ratio > _MOST_SAMPLES:
+        raise call.fail(f"{call.attrs.sampling_ratio} samples along a bin, at most {_MOST_SAMPLES} are taken")
     require_integers(call, 2)
     count = same_dim(call, 0, (call.shape(1)[0], call.shape(2)[0]))
     return [_of_pixels(call, x.with_shape((count, x.shape[1], call.attrs.output_height, call.attrs.output_width)))]
@@ -138,6 +145,7 @@ def _bins(start: float, length: float, count: int, ratio: int) -> np.ndarray:
     """Sampling positions [count, samples] along one axis of a region: `ratio` per bin, or about one per pixel if 0."""
     size = length / count
     samples = ratio if ratio > 0 else math.ceil(size)
+    require(_SAMPLE_BYTES * count * samples, "the samples of a region")
     return start + (np.arange(count)[:, None] + (np.arange(samples) + 0.5) / max(samples, 1)) * size
 
 

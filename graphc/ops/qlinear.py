@@ -222,6 +222,8 @@ def _emit_conv(b, call: Call, x, x_zero, w, w_zero):
     """The int32 convolution, exact in floats, by algorithms that make no other sums: in float32, of so few channels at a time that
     every partial sum stays below 2^24; in float64 where groups are too large for that."""
     zeros = _emit_channels(b, w_zero, len(w.shape), 0)
+    if 255 * 255 * math.prod(w.shape[1:]) < EXACT:  # whatever the weights are, and for many numbers of channels
+        return _emit_conv_of(b, call, _emit_centred(b, x, x_zero, FLOAT32), _emit_centred(b, w, zeros, FLOAT32))
     sizes = _magnitudes(w, zeros)
     most = len(sizes) if call.attrs.group == 1 else 1
     parts = next((n for n in range(1, most + 1) if _largest(sizes, n) < EXACT), 1)

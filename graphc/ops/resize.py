@@ -272,7 +272,8 @@ def _case(shape, scales=None, sizes=None, roi=None, **attrs) -> Case:
 _IMAGE = (1, 2, 5, 4)
 _UP, _DOWN, _TO = [1.0, 1.0, 2.0, 3.0], [1.0, 1.0, 0.6, 0.75], [1, 2, 7, 3]
 _TARGETS = ({"scales": _UP}, {"sizes": _TO})
-_SCALED = tuple({"coordinate_transformation_mode": t} for t in TRANSFORMS if t != "tf_crop_and_resize")
+_OTHERS = ("tf_crop_and_resize", "tf_half_pixel_for_nn")  # the first needs a roi, ONNX's reference lacks the second
+_SCALED = tuple({"coordinate_transformation_mode": t} for t in TRANSFORMS if t not in _OTHERS)
 
 register(
     Op(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 from graphc.errors import GraphcError
 from graphc.graph import Graph
 from graphc.ops.control import bound_graphs
+from graphc.ops.raising import refusal
 from graphc.passes.log import Log, LogEntry
 from graphc.passes.rewrite import Pass, Sweep
 
@@ -29,7 +31,7 @@ class HeldGraphs:
         sweep, changed = Sweep(graph), False
         for node in graph.nodes:
             new = sweep.copy(node)
-            held = {k: self._simplified(g) for k, g in bound_graphs(new).items()} if new.op.holds_graphs else {}
+            held = bound_graphs(new, partial(self._simplified, log=log)) if new.op.holds_graphs else {}
             if all(g is new.attrs[k] for k, g in held.items()):
                 continue
             sweep.nodes.pop()
@@ -45,11 +47,21 @@ class HeldGraphs:
             for old, value in zip(node.outputs, values if isinstance(values, tuple) else (values,)):
                 sweep.map[old] = value
             if log is not None:
-                log.add(LogEntry(self.name, "of these types", node.op.name, node.name))
+                log.entries += [
+                    LogEntry(self.name, key, node.op.name, node.name, _reason(g))
+                    for key, g in held.items()
+                    if refusal(new.attrs[key]) is None
+                ]
         return sweep.finish() if changed else graph
 
-    def _simplified(self, graph: Graph) -> Graph:
-        for step in (*self.passes, self):
+    def _simplified(self, graph: Graph, log: Log | None) -> Graph:
+        for step in self.passes:
             if step.name not in self.disabled:
                 graph = step(graph)
-        return graph
+        return self(graph, log)
+
+
+def _reason(graph: Graph) -> str:
+    """Why it is not simplified."""
+    error = refusal(graph)
+    return "" if error is None else f"for these shapes, it is an error to take it: {error}"

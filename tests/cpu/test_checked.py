@@ -12,7 +12,7 @@ from scripts import run_script, start_script
 
 import graphc
 from graphc.backends.cpu import stages
-from graphc.backends.cpu.checked import values
+from graphc.backends.cpu.checked import values, wanted
 from graphc.backends.cpu.checked.guard import HOLE, PAGE, Memory, Watch, spread
 from graphc.backends.cpu.checked.values import CheckFailed
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -107,6 +107,16 @@ def test_plans_are_not_kept(tmp_path, monkeypatch: Patch):
 def test_unknown_modes_are_refused(monkeypatch: Patch):
     monkeypatch.setenv("GRAPHC_CHECK", "memroy")
     with pytest.raises(InputError, match="memroy.*\n.*memory"):
+        graphc.compile(convnet(8))
+
+
+def test_the_other_name(monkeypatch: Patch):
+    monkeypatch.delenv("GRAPHC_CHECK")
+    assert not wanted()
+    monkeypatch.setenv("GRAPHC_DEBUG", "bounds")
+    assert wanted()
+    monkeypatch.setenv("GRAPHC_DEBUG", "bound")
+    with pytest.raises(InputError, match="GRAPHC_DEBUG=bound\n.*bounds"):
         graphc.compile(convnet(8))
 
 

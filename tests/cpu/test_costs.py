@@ -10,17 +10,18 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu import backend, costs, target
+from graphc.backends.cpu import backend, costs, hardware
 from graphc.backends.cpu.attention.attention import query_rows
 from graphc.backends.cpu.conv.algorithms import candidates, choose
 from graphc.backends.cpu.conv.depthwise import row_tile
 from graphc.backends.cpu.conv.direct import rows_bytes
 from graphc.backends.cpu.conv.window import Window
 from graphc.backends.cpu.conv.winograd_groups import grouping
+from graphc.backends.cpu.hardware import cache_sizes
 from graphc.backends.cpu.lower.policy import DEFAULT
 from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.cpu.product.panels import near_bytes, product_tile
-from graphc.backends.cpu.target import Target, cache_sizes, detect
+from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cpu.tile import tile_model
 from graphc.backends.cpu.tile.tiles import chunk_of, cut_channels, cut_row, lines_ahead, widest_tile
 from graphc.graph import Builder, Graph
@@ -181,11 +182,11 @@ def test_plans_of_machines_with_other_caches_are_others(tmp_path: Path, monkeypa
     options = CpuOptions(None, 1)
     identities = []
     for size in ("1024K", "2048K"):
-        monkeypatch.setattr(target, "CACHES", sysfs(tmp_path / size, (2, "Unified", size)))
-        target.machine.cache_clear()
+        monkeypatch.setattr(hardware, "CACHES", sysfs(tmp_path / size, (2, "Unified", size)))
+        hardware.machine.cache_clear()
         identities.append(options.identity())
     monkeypatch.undo()
-    target.machine.cache_clear()
+    hardware.machine.cache_clear()
     assert identities[0] != identities[1] and identities[0][:2] == identities[1][:2]
 
 

@@ -119,6 +119,21 @@ def test_max_pool_of_nan_and_infinities(dtype: str, n_outputs: int):
 axes = st.tuples(*(st.integers(1, n) for n in (6, 4, 4)), st.integers(0, 5), st.integers(1, 14), st.integers(1, 7))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_averages_of_whole_images_are_sums_of_sums(target: str):
+    """Of nearly equal elements, whose sum in one go rounds the same way thousands of times. The tolerance is an eighth of a rounding
+    for each row and column: not all of them go the same way."""
+    b, shape = Builder("average"), (1, 32, 96, 96)
+    x, w = b.input("x", "float32", shape), b.constant(np.ones((32, 1, 1, 1), np.float32))
+    y = b.add("GlobalAveragePool", b.add("Conv", x, w, group=32))
+    model = compiled(b.build({"y": y}), target, 1)
+    a = (1.1 + np.random.default_rng(0).uniform(0, 1e-3, shape)).astype(np.float32)
+    np.testing.assert_allclose(
+        model.run({"x": a})["y"], a.mean((2, 3), np.float64, keepdims=True), rtol=(96 + 96) * 2**-24 / 8
+    )
+    assert "pool_average" in [s.kernel for s in model.plan().steps]
+
+
 @settings(max_examples=200, deadline=None)
 @given(axes)
 def test_phases_hold_every_pair_of_input_and_tap_once(axis):

@@ -20,7 +20,7 @@ from nets import agree, convnet, recurrent, transformer
 from scripts import run_script
 
 import graphc
-from graphc.backends.cpu import target
+from graphc.backends.cpu import hardware, target
 from graphc.backends.cpu.runtime import run
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.reference import run as reference
@@ -105,7 +105,7 @@ def test_any_number_of_threads_gives_the_same_bits(name: str):
 
 def test_the_number_of_threads_defaults_to_the_cpus_of_the_process():
     model = graphc.compile(convnet(), shapes={"x": (1, 3, 28, 28)})
-    assert model.plan({"x": (1, 3, 28, 28)}).threads == target.cpu_count()
+    assert model.plan({"x": (1, 3, 28, 28)}).threads == hardware.cpu_count()
 
 
 @pytest.mark.parametrize(("nanoseconds", "which"), [([9e3, 2e4], "none"), ([1e5, 100, 1e4], "long")])
@@ -132,7 +132,7 @@ def test_a_worker_that_never_comes_holds_up_nobody():
     assert run_script(SETUP + early, 3).strip() == "ok"
 
 
-@pytest.mark.skipif(target.cpu_count() < 2, reason="one CPU only")
+@pytest.mark.skipif(hardware.cpu_count() < 2, reason="one CPU only")
 def test_a_caller_that_moves_between_the_cpus_of_its_workers():
     code = """
     cpus = sorted(os.sched_getaffinity(0))
@@ -459,7 +459,7 @@ def test_an_error_in_the_data_leaves_the_model_whole():
 def test_cpu_count_honours_the_affinity_mask():
     code = """
     import os
-    from graphc.backends.cpu.target import cpu_count
+    from graphc.backends.cpu.hardware import cpu_count
     one = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {one})
     print(cpu_count())
@@ -488,9 +488,9 @@ def test_cpu_count_honours_the_quota_of_a_container(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(target, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert target.cpu_count() == count
+    assert hardware.cpu_count() == count
 
 
 def test_models_share_the_worker_threads():

@@ -1,25 +1,15 @@
-"""Classical models as their exporters write them: graphc beside ONNX Runtime and the model itself, on random data.
-
-    python tests/exporters/classical.py [NAME ...]
-
-Needs skl2onnx, onnxmltools, onnxruntime, scikit-learn; xgboost, lightgbm and catboost for their models, which are left out without.
-"""
+"""Classical models of scikit-learn, xgboost, lightgbm and catboost, as their exporters write them."""
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import graphc
+from exporters.frame import Case, Exported, missing
 
 SAMPLES, FEATURES = 240, 6
-PACKAGES = ("skl2onnx", "onnxmltools", "onnxruntime", "sklearn")
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 # By the beginning of a name, where the file says something else than the model; graphc says what ONNX Runtime does.
 EXPLAINED = {
@@ -32,15 +22,6 @@ EXPLAINED = {
 def explained(name: str) -> str | None:
     """Why a file says something else than the model."""
     return next((why for beginning, why in EXPLAINED.items() if name.startswith(beginning)), None)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An ONNX file, what to feed, and what the model itself says of the same samples, one array per output or None."""
-
-    data: bytes
-    feeds: dict[str, np.ndarray]
-    own: list[np.ndarray | None]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -73,7 +54,7 @@ def _sklearn(model: Any, x: Any, feeds: dict[str, np.ndarray], own: list[Any], *
     types = [(k, kinds[v.dtype.kind]([None, v.shape[1]])) for k, v in feeds.items()]
     chosen = {id(model): options} if options else None
     proto = to_onnx(model, initial_types=types, options=chosen, target_opset=OPSETS)
-    return Exported(proto.SerializeToString(), feeds, own)
+    return Exported(proto.SerializeToString(), [feeds], [own])
 
 
 def classifier(make: Callable[[], Any], count: int, strings: bool, zipmap: bool = False, **options: Any) -> Exported:
@@ -284,7 +265,7 @@ def boosted(package: str, model: Any, y: np.ndarray, method: str = "predict", **
     more = {"zipmap": False} if package == "lightgbm" else {}
     proto = convert(model, initial_types=[("x", FloatTensorType([None, FEATURES]))], target_opset=15, **more)
     own = [model.predict(x)] + ([model.predict_proba(x)] if hasattr(model, "predict_proba") else [])
-    return Exported(proto.SerializeToString(), {"x": x}, own)
+    return Exported(proto.SerializeToString(), [{"x": x}], [own])
 
 
 def xgboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
@@ -335,7 +316,7 @@ def catboost_model(make: Callable[[Any], Any], y: np.ndarray) -> Exported:
         model.save_model(str(file), format="onnx")
         data = file.read_bytes()
     own = [model.predict(x).reshape(-1)] + ([model.predict_proba(x)] if hasattr(model, "predict_proba") else [])
-    return Exported(data, {"features": x}, own)
+    return Exported(data, [{"features": x}], [own])
 
 
 def catboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
@@ -349,102 +330,15 @@ def catboost_cases() -> Iterator[tuple[str, Callable[[], Exported]]]:
     yield "CatBoostRegressor", lambda: catboost_model(lambda m: m.CatBoostRegressor(**some), target())
 
 
-def missing_package() -> str | None:
-    """One without which there are no cases."""
-    return next((p for p in PACKAGES if not importlib.util.find_spec(p)), None)
-
-
-def every_case() -> dict[str, Callable[[], Exported]]:
-    """By name; those of packages that are not installed are left out."""
-    out = dict(sklearn_cases())
-    for package, found in (("xgboost", xgboost_cases), ("lightgbm", lightgbm_cases), ("catboost", catboost_cases)):
-        if importlib.util.find_spec(package):
-            out.update(found())
-    return out
-
-
-# --- comparison -------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Row:
-    """Largest differences from ONNX Runtime and from the model itself, relative to the largest magnitude, of numbers; labels that
-    differ; operators on the host. skipped: why there is no file."""
-
-    name: str
-    runtime: float = 0.0
-    model: float = 0.0
-    labels_runtime: int = 0
-    labels_model: int = 0
-    host: tuple[str, ...] = ()
-    skipped: str = ""
-
-    def __str__(self) -> str:
-        if self.skipped:
-            return f"{self.name:38} no file to compare: {self.skipped}"
-        own = f"{self.model:9.1e} {self.labels_model:3}"
-        notes = "; ".join(filter(None, [", ".join(self.host), explained(self.name)]))
-        return f"{self.name:38} {self.runtime:9.1e} {self.labels_runtime:3}   {own}   {notes}"
-
-
-def _table(value: Any) -> np.ndarray:
-    """An output as an array: a sequence of maps has a row for each."""
-    return np.array([list(m.values()) for m in value]) if isinstance(value, list) else np.asarray(value)
-
-
-def difference(got: Any, want: Any) -> tuple[float, int]:
-    """(largest difference of numbers, labels that differ). Raises AssertionError where shapes do."""
-    a, b = _table(got), _table(want)
-    if a.size == b.size:
-        b = b.reshape(a.shape)
-    assert a.shape == b.shape, f"shape {a.shape}, not {b.shape}"
-    if b.dtype.kind in "OUSbiu" and a.dtype.kind in "OUSbiu":
-        return 0.0, int((a.astype(str) != b.astype(str)).sum())
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    scale = max(np.abs(b[np.isfinite(b)]).max(initial=0), 1e-6)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return float(np.where(same, 0, np.abs(a - b) / scale).max(initial=0)), 0
-
-
-def compare(name: str, make: Callable[[], Exported]) -> Row:
-    import onnxruntime
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            case = make()
-        except Exception as error:  # exporters fail in many ways
-            return Row(name, skipped=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:90]}")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        try:
-            session = onnxruntime.InferenceSession(case.data, options)
-        except Exception as error:  # it has classes of its own
-            return Row(name, skipped=f"ONNX Runtime: {str(error).strip()[:90]}")
-        model = graphc.compile(case.data)
-        got = model.run(case.feeds)
-    names = [o.name for o in session.get_outputs()]
-    runtime = [difference(got[n], w) for n, w in zip(names, session.run(None, case.feeds))]
-    own = [difference(got[n], w) for n, w in zip(names, case.own) if w is not None]
-    plan = model.plan({k: v.shape for k, v in case.feeds.items()})
-    host = sorted({op for s in plan.steps if s.host for op in s.ops})
-    return Row(
-        name,
-        max((d for d, _ in runtime), default=0),
-        max((d for d, _ in own), default=0),
-        sum(n for _, n in runtime),
-        sum(n for _, n in own),
-        tuple(host),
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="the beginnings of names")
-    names = parser.parse_args().names
-    print(f"{'model':38} {'against ONNX Runtime':14}  {'the model itself':12}   on the host; notes")
-    for name, make in every_case().items():
-        if not names or any(name.startswith(n) for n in names):
-            print(compare(name, make), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def cases() -> Iterator[Case]:
+    """Those of packages that are not installed are left out."""
+    exporters = {
+        "sklearn": ("skl2onnx", sklearn_cases),
+        "xgboost": ("onnxmltools", xgboost_cases),
+        "lightgbm": ("onnxmltools", lightgbm_cases),
+        "catboost": ("catboost", catboost_cases),
+    }
+    for package, (exporter, found) in exporters.items():
+        if missing([package]) is None:
+            for name, make in found():
+                yield Case("classical", name, exporter, make, different=explained(name) or "")

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import graphc
 from graphc import frontends
 from graphc.backends.reference import run, trace
-from graphc.errors import CheckError, LoadError, UnsupportedError
+from graphc.errors import CheckError, LoadError, TypeRuleError, UnsupportedError
 from graphc.frontends import onnx_data, onnx_load
 from graphc.frontends.onnx_file import read_model
 from graphc.op import all_ops
@@ -614,8 +614,21 @@ def test_a_constant_condition_leaves_one_branch():
     consts = {"c": np.array(True), "bad": np.array([5, 5])}
     graph = frontends.load(if_model(subgraph([node("Neg", "x", "r")]), broken, {"x": (2, 3)}, initializers=consts))
     assert [n.op.name for n in graph.nodes] == ["Neg"]
-    with pytest.raises(CheckError, match="Reshape"):
-        frontends.load(if_model(subgraph([node("Neg", "x", "r")]), broken, initializers={"bad": consts["bad"]}))
+
+
+def test_a_branch_without_valid_types_is_an_error_where_the_other_has_none_either():
+    good, broken = subgraph([node("Neg", "x", "r")]), subgraph([node("Reshape", "x bad", "r")])
+    bad = {"bad": np.array([5, 5])}
+    graph = frontends.load(if_model(good, broken, initializers=bad))
+    warning = graph.meta["warnings"][0]
+    assert "else_branch" in str(warning) and "Reshape" in str(warning) and "is taken" in warning.hint
+    np.testing.assert_array_equal(run(graph, {"x": X, "z": X, "c": np.array(True)})["y"], -X)
+    with pytest.raises(TypeRuleError, match="Reshape"):
+        run(graph, {"x": X, "z": X, "c": np.array(False)})
+    with pytest.raises(CheckError, match="2 problems"):
+        frontends.load(if_model(broken, subgraph([node("Reshape", "x bad", "r")]), initializers=bad))
+    with pytest.raises(CheckError, match="no operator|not supported"):
+        frontends.load(if_model(good, subgraph([node("Nonsense", "x", "r")])))
 
 
 def test_loop_with_captures_and_collected_results():

@@ -1,9 +1,14 @@
 """Older forms of operators: each loads and computes what its own opset says, not what the newest one says."""
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from onnx_forms import CHANNEL, F32, FORMS, GROUP, MORE, RNG, M, X, flat, load, model, softmax
 
 import graphc
 from graphc import frontends
@@ -13,151 +18,153 @@ from graphc.frontends.onnx_load import GRADIENT
 from graphc.frontends.onnx_versions import _RULES, NEWEST_OPSET, RENAMED
 from graphc.op import all_ops
 
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(2, 6, 4, 4)).astype(np.float32)
-M = RNG.normal(size=(3, 4)).astype(np.float32)
-CHANNEL = RNG.uniform(0.5, 1.5, 6).astype(np.float32)
-F32, I64 = np.float32, np.int64
+ROWS = FORMS + MORE
 
 
-def softmax(x, axis):
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
-
-def flat(f, x, axis=1):
-    return f(x.reshape(int(np.prod(x.shape[:axis])), -1), 1).reshape(x.shape)
-
-
-def hardmax(x, axis):
-    return np.eye(x.shape[axis], dtype=x.dtype)[x.argmax(axis)]
-
-
-def batch_norm(x, scale, bias, mean, var, epsilon=1e-5):
-    return (x - mean) / np.sqrt(var + epsilon) * scale + bias
-
-
-def column(a):
-    return a.reshape(-1, 1, 1)
-
-
-def group_norm(x, scale, bias, groups):
-    g = x.reshape(x.shape[0], groups, -1)
-    g = (g - g.mean(2, keepdims=True)) / np.sqrt(g.var(2, keepdims=True) + 1e-5)
-    return (g * scale[None, :, None] + bias[None, :, None]).reshape(x.shape)
-
-
-def enlarge(x, k=2):
-    return x.repeat(k, 2).repeat(k, 3)
-
-
-SLOPE = np.float32([[0.5]])
-PLANE = RNG.uniform(0.5, 1.5, (6, 4, 4)).astype(np.float32)
-GROUP = np.float32([1, 2, 3])
-NEAREST = np.float32([1, 1, 2, 2])
-SHRINK = np.float32([1, 1, 0.6, 0.6])
-ROW = X[:1, :1]
-FLOOR = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-SCATTERED = np.concatenate([F32([[6, M[0, 1], 5, M[0, 3]]]), M[1:]])
-
-# (operator, opset, inputs, attributes, expected). Arrays of the first input are graph inputs, the others initializers.
-FORMS = [
-    ("Add", 6, [X, CHANNEL], {"axis": 1, "broadcast": 1}, X + column(CHANNEL)),
-    ("Sub", 6, [X, M[0]], {"broadcast": 1}, X - M[0]),
-    ("Mul", 5, [X, X[0, 0, 0, :1]], {"broadcast": 1, "consumed_inputs": [0, 0]}, X * X[0, 0, 0, 0]),
-    ("Pow", 1, [abs(X), CHANNEL], {"axis": -3, "broadcast": 1}, abs(X) ** column(CHANNEL)),
-    ("Less", 1, [X, CHANNEL], {"axis": 1, "broadcast": 1}, np.less(X, column(CHANNEL))),
-    ("PRelu", 6, [X, CHANNEL], {}, np.where(X < 0, X * column(CHANNEL), X)),
-    ("Gemm", 6, [M, M.T, M[:, 0]], {"broadcast": 1, "alpha": 2.0}, 2 * M @ M.T + M[:, 0]),
-    ("Relu", 1, [X], {"consumed_inputs": [0]}, np.maximum(X, 0)),
-    ("Selu", 1, [M], {}, np.where(M > 0, 1.0507 * M, 1.0507 * (1.6732 * np.exp(M) - 1.6732))),
-    ("Clip", 6, [X], {"min": -0.5, "max": 0.5}, X.clip(-0.5, 0.5)),
-    ("Clip", 6, [X], {"max": 0.25}, np.minimum(X, 0.25)),
-    ("Pad", 1, [M], {"paddings": [0, 1, 0, 2], "value": 3.0}, np.pad(M, ((0, 0), (1, 2)), constant_values=3)),
-    ("Pad", 2, [M], {"pads": [1, 0, 0, 2], "mode": "edge"}, np.pad(M, ((1, 0), (0, 2)), "edge")),
-    ("Slice", 1, [X], {"starts": [1, -3], "ends": [9, -1], "axes": [1, 3]}, X[:, 1:, :, -3:-1]),
-    ("Slice", 9, [M], {"starts": [1, 0], "ends": [3, 2]}, M[1:3, :2]),
-    ("Split", 2, [X], {"axis": 1, "split": [1, 2, 3]}, np.split(X, [1, 3], 1)),
-    ("Split", 11, [X], {"axis": 1}, np.split(X, 2, 1)),
-    ("Split", 13, [X, I64([4, 2])], {"axis": 1}, np.split(X, [4], 1)),
-    ("Split", 13, [X], {}, np.split(X, 2, 0)),
-    ("Squeeze", 11, [M[None, :, None]], {"axes": [0, -2]}, M),
-    ("Squeeze", 1, [M[None]], {}, M),
-    ("Unsqueeze", 11, [M], {"axes": [0, -1]}, M[None, :, :, None]),
-    ("ReduceSum", 11, [X], {"axes": [1, -1], "keepdims": 0}, X.sum((1, 3))),
-    ("ReduceMean", 13, [X], {"axes": [2]}, X.mean(2, keepdims=True)),
-    ("ReduceMax", 17, [X], {}, X.max(keepdims=True)),
-    ("ReduceL2", 1, [X], {"axes": [3]}, np.sqrt((X * X).sum(3, keepdims=True))),
-    ("ReduceLogSumExp", 13, [M], {"axes": [0], "keepdims": 0}, np.log(np.exp(M).sum(0))),
-    ("TopK", 1, [M], {"k": 2}, [-np.sort(-M, 1)[:, :2], np.argsort(-M, 1)[:, :2]]),
-    ("TopK", 10, [M, I64([1])], {"axis": 0}, [M.max(0, keepdims=True), M.argmax(0)[None]]),
-    ("Reshape", 1, [M], {"shape": [2, -1]}, M.reshape(2, 6)),
-    ("Reshape", 5, [M, I64([0, 2, 2])], {}, M.reshape(3, 2, 2)),
-    ("Tile", 1, [M, F32(3), F32(1)], {}, np.tile(M, (1, 3))),
-    ("Tile", 6, [M, I64([2, 1])], {}, np.tile(M, (2, 1))),
-    ("Concat", 1, [M, M], {}, np.concatenate([M, M], 1)),
-    ("Cast", 1, [M], {"to": "INT32"}, M.astype(np.int32)),
-    ("Cast", 6, [M], {"to": TensorProto.DOUBLE}, M.astype(np.float64)),
-    ("Dropout", 6, [M], {"is_test": 1, "ratio": 0.3}, M),
-    ("Dropout", 7, [M], {}, [M, np.ones_like(M)]),
-    ("Dropout", 10, [M], {"ratio": 0.3}, [M, np.ones_like(M, bool)]),
-    ("Scatter", 9, [M, I64([[2, 0]]), F32([[5, 6]])], {"axis": 1}, SCATTERED),
-    ("Softmax", 11, [X], {}, flat(softmax, X)),
-    ("Softmax", 9, [X], {"axis": 2}, flat(softmax, X, 2)),
-    ("Softmax", 12, [X], {"axis": 3}, softmax(X, 3)),
-    ("Softmax", 10, [M[:0, :1]], {"axis": 0}, M[:0, :1]),
-    ("LogSoftmax", 10, [X[:, :0]], {}, X[:, :0]),
-    ("Softmax", 13, [X], {}, softmax(X, -1)),
-    ("LogSoftmax", 11, [X], {"axis": -2}, np.log(flat(softmax, X, 2))),
-    ("Hardmax", 1, [X], {}, flat(hardmax, X)),
-    ("BatchNormalization", 6, [X, *[CHANNEL] * 4], {"is_test": 1}, batch_norm(X, *[column(CHANNEL)] * 4)),
-    ("BatchNormalization", 9, [X, *[CHANNEL] * 4], {"epsilon": 0.1}, batch_norm(X, *[column(CHANNEL)] * 4, 0.1)),
-    ("BatchNormalization", 7, [X, *[PLANE] * 4], {"spatial": 0}, batch_norm(X, *[PLANE] * 4)),
-    ("GroupNormalization", 18, [X, GROUP, GROUP], {"num_groups": 3}, group_norm(X, GROUP, GROUP, 3)),
-    ("Upsample", 1, [X], {"height_scale": 2.0, "width_scale": 2.0, "mode": "nearest"}, enlarge(X)),
-    ("Upsample", 7, [X], {"scales": [1.0, 1.0, 3.0, 3.0]}, enlarge(X, 3)),
-    ("Upsample", 9, [X, NEAREST], {"mode": "nearest"}, enlarge(X)),
-    ("Upsample", 9, [F32([[[[0, 1]]]]), F32([1, 1, 1, 2])], {"mode": "linear"}, F32([[[[0, 0.5, 1, 1]]]])),
-    ("Resize", 10, [X, NEAREST], {}, enlarge(X)),
-    ("Resize", 10, [ROW, SHRINK], {}, ROW[:, :, ::2, ::2]),  # floor(4·0.6) = 2 of each: rows 0 and ceil(1/0.6) = 2
-    ("Resize", 11, [X, F32([]), NEAREST], FLOOR, enlarge(X)),
-]  # fmt: skip
-
-
-def load(op, opset, inputs, attrs, n_outputs=1):
-    infos, weights = [], []
-    for i, a in enumerate(inputs):
-        if i == 0:
-            infos.append(helper.make_tensor_value_info("i0", helper.np_dtype_to_tensor_dtype(a.dtype), a.shape))
-        else:
-            weights.append(numpy_helper.from_array(np.asarray(a), f"i{i}"))
-    outputs = [f"o{i}" for i in range(n_outputs)]
-    node = helper.make_node(op, [f"i{i}" for i in range(len(inputs))], outputs, **attrs)
-    results = [onnx.ValueInfoProto(name=o) for o in outputs]
-    graph = helper.make_graph([node], "g", infos, results, weights)
-    return frontends.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
-
-
-@pytest.mark.parametrize("op, opset, inputs, attrs, expected", FORMS, ids=[f"{f[0]}-{f[1]}" for f in FORMS])
+@pytest.mark.parametrize("op, opset, inputs, attrs, expected", ROWS, ids=[f"{f[0]}-{f[1]}" for f in ROWS])
 def test_old_form(op, opset, inputs, attrs, expected):
     expected = expected if isinstance(expected, list) else [expected]
     graph = load(op, opset, inputs, attrs, len(expected))
-    results = run(graph, {"i0": inputs[0]})
+    results = run(graph, {v.name: inputs[0] for v in graph.inputs})
     for got, want in zip(results.values(), expected):
         assert got.shape == want.shape and got.dtype == np.asarray(want).dtype
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     for value, want in zip(graph.outputs, expected):
-        assert value.type.shape == want.shape
+        if value.type is not None:
+            assert all(d == n for d, n in zip(value.shape, want.shape, strict=True) if isinstance(d, int))
+
+
+@pytest.mark.sample(24)
+@pytest.mark.parametrize("op, opset, inputs, attrs, expected", ROWS, ids=[f"{f[0]}-{f[1]}" for f in ROWS])
+def test_old_form_compiled(op, opset, inputs, attrs, expected):
+    expected = expected if isinstance(expected, list) else [expected]
+    compiled = graphc.compile(model(op, opset, inputs, attrs, len(expected)), target="cpu", threads=1)
+    for got, want in zip(compiled.run({spec.name: inputs[0] for spec in compiled.inputs}).values(), expected):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 def test_every_rule_is_exercised():
-    covered = {(op, opset) for op, opset, *_ in FORMS}
+    covered = {(op, opset) for op, opset, *_ in ROWS}
     for op, rules in _RULES.items():
         for limit, rule in rules:
             if any(name == op and opset < limit for name, opset in covered) or op in SEPARATELY:
                 continue
             same_rule = {other for other, others in _RULES.items() if any(r is rule for _, r in others)}
             assert same_rule & {name for name, _ in covered}, f"{op} below {limit}: {rule.__name__} has no test"
+
+
+# --- every change of the standard -------------------------------------------------------------------------------------
+WORDING = {  # changes of a description that change no result
+    "it says more of what was so": "Abs 13, ArgMax 11 13, ArgMin 11 13, Cast 13, Ceil 13, Clip 13, Concat 11, Div 6, Elu 6, "
+    "Floor 13, Gather 13, HardSigmoid 6, InstanceNormalization 6, LeakyRelu 6, MaxPool 11 12, MaxUnpool 11, "
+    "MeanVarianceNormalization 13, QuantizeLinear 25 28, ReduceMax 12 13, ReduceMin 12 13, Slice 13, Transpose 21 25, "
+    + ", ".join(f"Reduce{n} 13" for n in ("L1", "L2", "LogSum", "LogSumExp", "Mean", "Prod", "SumSquare")),
+    "negative axes count from the end, which were refused": "Compress 11, LogSoftmax 11, Scan 11, Scatter 11, Slice 11, "
+    "Unsqueeze 11, "
+    + ", ".join(
+        f"Reduce{n} 11" for n in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+    ),
+    "more types": "Add 14, Div 14, Mul 14, Sub 14, OptionalGetElement 18",
+}
+ELSEWHERE = {  # operators whose versions other tests have, with a word of theirs
+    "Cast 9": ("ops/test_dtypes.py", "string"),
+    "Loop 11 13": ("ops/test_control_flow.py", "Loop"),
+    "Scan 9": ("frontends/test_onnx_versions.py", "SCAN8"),
+    "OptionalHasElement 18": ("ops/test_sequences.py", "OptionalHasElement"),
+    "LabelEncoder 2 4": ("ops/test_ml_models.py", "LabelEncoder"),
+    "TreeEnsembleClassifier 3 5": ("ops/test_ml_trees.py", "TreeEnsembleClassifier"),
+    "TreeEnsembleRegressor 3 5": ("ops/test_ml_trees.py", "TreeEnsembleRegressor"),
+}
+
+
+def named(text: str) -> set[tuple[str, int]]:
+    return {(op, int(v)) for part in text.split(", ") for op, *versions in [part.split()] for v in versions}
+
+
+def structure(schema: onnx.defs.OpSchema) -> tuple:
+    """What a node may say: attributes with their defaults, operands and results."""
+    attrs = {
+        name: (a.type, a.required, a.default_value.SerializeToString())
+        for name, a in schema.attributes.items()
+        if name != "consumed_inputs"
+    }
+    return attrs, [v.option for v in schema.inputs], [v.option for v in schema.outputs]
+
+
+def words(schema: onnx.defs.OpSchema) -> list[str]:
+    """Of the description, and of the attributes'."""
+    texts = [a.description for name, a in sorted(schema.attributes.items()) if name != "consumed_inputs"]
+    return re.findall(r"\w+", " ".join([schema.doc or "", *texts]))
+
+
+def changes() -> Iterator[tuple[str, int, int, int, bool]]:
+    """(operator, version before, version after, the version after that, whether nodes say it differently) of each change of
+    more than types."""
+    histories: dict[str, list[onnx.defs.OpSchema]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain in ("", "ai.onnx.ml"):
+            histories.setdefault(schema.name, []).append(schema)
+    for name, schemas in sorted(histories.items()):
+        schemas.sort(key=lambda s: s.since_version)
+        ends = [s.since_version for s in schemas[2:]] + [NEWEST_OPSET + 1]
+        for before, after, end in zip(schemas, schemas[1:], ends):
+            differs = structure(before) != structure(after)
+            if differs or words(before) != words(after):
+                yield name, before.since_version, after.since_version, end, differs
+
+
+def test_every_change_of_the_standard_is_in_the_table():
+    """On both sides of it. A change that none of these lists has came with a newer onnx package: look at what it means."""
+    wording, elsewhere = (set().union(*map(named, texts)) for texts in (WORDING.values(), ELSEWHERE))
+    rows, missing = {(op, opset) for op, opset, *_ in ROWS}, []
+    for name, before, after, end, differs in changes():
+        sides = (range(before, after), range(after, end))
+        tested = all(any((name, v) in rows for v in side) for side in sides)
+        if not (tested or (name, after) in elsewhere or (not differs and (name, after) in wording)):
+            missing.append(f"{name} {before} -> {after}")
+    assert not missing
+
+
+def test_the_lists_of_changes_name_what_there_is():
+    known = {(name, after): differs for name, _, after, _, differs in changes()}
+    assert len(known) > 190
+    for text in WORDING.values():
+        assert not [c for c in named(text) if known.get(c, True)]
+    for text, (file, word) in ELSEWHERE.items():
+        assert named(text) <= known.keys() and word in Path(__file__).parents[1].joinpath(file).read_text()
+
+
+# what ONNX Runtime 1.32 has another opinion of: the mask of a dropout that drops nothing, and negative numbers below opset 11
+OTHERWISE = {("Dropout", 7), ("Dropout", 10), ("OneHot", 9), ("OneHot", 10)}
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_onnx_runtime_says_the_same(part):
+    """Of every fourth row, of those whose form it has (opset 7 and newer) and whose dtypes NumPy has."""
+    ort = pytest.importorskip("onnxruntime")
+    ort.set_default_logger_severity(4)
+    compared, differing = 0, set()
+    for op, opset, inputs, attrs, expected in ROWS[part::4]:
+        wanted = expected if isinstance(expected, list) else [expected]
+        arrays = [np.asarray(a) for a in (*inputs, *wanted) if a is not None]
+        if opset < 7 or not all(a.dtype.isbuiltin == 1 for a in arrays):
+            continue
+        proto = model(op, opset, inputs, attrs, len(wanted))
+        proto.ir_version = 10
+        for result, want in zip(proto.graph.output, wanted):
+            dtype = helper.np_dtype_to_tensor_dtype(np.asarray(want).dtype)
+            result.CopyFrom(helper.make_tensor_value_info(result.name, dtype, None))
+        try:
+            session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+            got = session.run(None, {v.name: np.asarray(inputs[0]) for v in proto.graph.input})
+        except Exception:  # it has no class for what it lacks
+            continue
+        compared += 1
+        for a, b in zip(got, wanted):
+            assert a.shape == np.shape(b), (op, opset, attrs)
+            if not np.allclose(a, b, 1e-4, 1e-5, equal_nan=True):
+                differing.add((op, opset))
+    assert compared > 45 and differing <= OTHERWISE
 
 
 SEPARATELY = {"RNN", "LSTM", "GRU", "GridSample", "RoiAlign", "Scan", "DFT"}  # below

@@ -13,5 +13,6 @@ compare.py   results against the expected ones
 peers.py     what ONNX Runtime is known to get wrong or to refuse
 shrink.py    a failing model with a few nodes
 check.py     a case through all engines, and what came of it
+process.py   a process that is given numbers
 campaign.py  many cases in processes of their own, and a summary
 """

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
-import select
 import subprocess
-import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +15,7 @@ from queue import Empty, SimpleQueue
 
 from . import peers
 from .check import Finding
+from .process import Worker, start
 from .shrink import shrink
 from .worker import told
 
@@ -39,74 +36,9 @@ class Plan:
     seconds: float = 30.0
 
 
-class Worker:
-    """One process, and what it says."""
-
-    def __init__(self, plan: Plan) -> None:
-        call = f"serve({plan.seed}, {list(plan.engines)!r}, {plan.rotate}, {str(plan.folder)!r}, {plan.seconds})"
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
-        self.process = _python(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
-        self.pending = b""
-        self.done = 0
-
-    def check(self, i: int) -> tuple[dict | None, str]:
-        """The line about model i; or None and what was running when the process ended or hung."""
-        at = "start"
-        try:
-            self.process.stdin.write(b"%d\n" % i)
-            self.process.stdin.flush()
-        except OSError:
-            return None, at
-        while (text := self._line()) is not None:
-            line = json.loads(text)
-            if "at" not in line:
-                self.done += 1
-                return line, ""
-            at = line["at"]
-        return None, at
-
-    def _line(self) -> bytes | None:
-        fd = self.process.stdout.fileno()
-        while b"\n" not in self.pending:
-            if not select.select([fd], [], [], PATIENCE)[0]:
-                return None
-            more = os.read(fd, 1 << 16)
-            if not more:
-                return None
-            self.pending += more
-        line, _, self.pending = self.pending.partition(b"\n")
-        return line
-
-    def close(self) -> tuple[bool, str]:
-        """Ends the process. (Was it still running, the end of what it printed.)"""
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        try:
-            self.process.wait(1.0)
-            hung = False
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            hung = True
-        self.process.stdout.close()
-        self.log.seek(0)
-        text = self.log.read().decode(errors="replace")
-        self.log.close()
-        return hung, f"exit status {self.process.returncode}\n{_what_happened(text)}"
-
-
-def _what_happened(printed: str) -> str:
-    """The report of faulthandler, or the end of what was printed."""
-    before, fatal, report = printed.rpartition("Fatal Python error")
-    lines = (before[-500:] + fatal + report).strip().splitlines() if fatal else printed.strip().splitlines()[-20:]
-    return "\n".join(line for line in lines[:30] if not line.startswith("Extension modules"))
-
-
-def _python(call: str, **pipes) -> subprocess.Popen:
-    code = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__package__}.worker import *; {call}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps([p for p in sys.path if isinstance(p, str)])], **pipes
-    )
+def _worker(plan: Plan) -> Worker:
+    call = f"serve({plan.seed}, {list(plan.engines)!r}, {plan.rotate}, {str(plan.folder)!r}, {plan.seconds})"
+    return Worker(f"{__package__}.worker", call, PATIENCE)
 
 
 def run(plan: Plan, on_line: Callable[[dict], None] = lambda line: None) -> Summary:
@@ -170,7 +102,7 @@ def _work(plan: Plan, queue: SimpleQueue[int], done: Callable[[dict], None]) -> 
             i = queue.get_nowait()
         except Empty:
             break
-        worker = worker or Worker(plan)
+        worker = worker or _worker(plan)
         line, at = worker.check(i)
         if line is None:
             hung, text = worker.close()
@@ -207,7 +139,9 @@ def _crashes(case, engine: str, folder: Path) -> bool:
     path.write_bytes(pickle.dumps(case))
     try:
         quiet = subprocess.DEVNULL
-        with _python(f"try_once({str(path)!r}, {engine!r})", stdout=quiet, stderr=quiet) as process:
+        with start(
+            f"{__package__}.worker", f"try_once({str(path)!r}, {engine!r})", stdout=quiet, stderr=quiet
+        ) as process:
             return process.wait() < 0
     finally:
         path.unlink()

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphc.lower.assembled import JumpCall
 from graphc.lower.block import Block
 from graphc.lower.checks import NotFinite
 from graphc.lower.kernel import Kernel
 from graphc.lower.plans import _run
-from graphc.lower.program import Form, Jump, JumpCall, Program, Step, assemble, lives
+from graphc.lower.program import Form, Jump, Program, Step, assemble, lives
 from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 

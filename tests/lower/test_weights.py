@@ -16,8 +16,9 @@ import graphc
 from graphc import source_files
 from graphc.errors import GraphcError, LoadError
 from graphc.graph import Builder, Graph, constant
-from graphc.lower import weights
-from graphc.lower.weights import Resident, SegmentWriteError, SegmentWriter, Stored, WeightStore
+from graphc.lower import segment
+from graphc.lower.segment import SegmentWriteError, SegmentWriter, Stored
+from graphc.lower.weights import Resident, WeightStore
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -44,10 +45,10 @@ def writer(tmp_path: Path):
     writer.close()
 
 
-@pytest.mark.parametrize("block, piece", [(weights.BLOCK, weights.PIECE), (1 << 14, 1 << 13), (1 << 12, 1 << 12)])
+@pytest.mark.parametrize("block, piece", [(segment.BLOCK, segment.PIECE), (1 << 14, 1 << 13), (1 << 12, 1 << 12)])
 def test_a_segment_holds_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, piece: int):
-    monkeypatch.setattr(weights, "BLOCK", block)
-    monkeypatch.setattr(weights, "PIECE", piece)
+    monkeypatch.setattr(segment, "BLOCK", block)
+    monkeypatch.setattr(segment, "PIECE", piece)
     path = tmp_path / "segment"
     writer = SegmentWriter(os.open(path, os.O_RDWR | os.O_CREAT), path)
     places = {name: writer.append(a) for name, a in [*ARRAYS.items(), *ARRAYS.items()]}
@@ -55,7 +56,7 @@ def test_a_segment_holds_what_was_appended(tmp_path: Path, monkeypatch: pytest.M
     writer.close()
     path.unlink()
     for name, place in places.items():
-        assert place.address % weights.ALIGNMENT == 0
+        assert place.address % segment.ALIGNMENT == 0
         np.testing.assert_array_equal(at(place.address, ARRAYS[name]), ARRAYS[name], err_msg=name)
 
 
@@ -114,7 +115,7 @@ def test_a_full_disk(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "write", full)
+    monkeypatch.setattr(segment.os, "write", full)
     writer.append(ARRAYS["small"])
     with pytest.raises(SegmentWriteError, match="No space left"):
         writer.finish()

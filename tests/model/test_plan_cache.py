@@ -19,13 +19,14 @@ from scripts import run_script, start_script
 
 import graphc
 from graphc import documents, fingerprint, source_files, store
-from graphc.backends.cpu.runtime import plans
+from graphc.backends.cpu.runtime import shared_object
+from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.reference import run as reference
 from graphc.errors import GraphcWarning, InputError, LoadError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.lower import plans as kept_plans
-from graphc.lower import weights
+from graphc.lower import segment
 from graphc.model_folder import ModelFolder
 
 F32 = np.float32
@@ -211,9 +212,9 @@ def test_where_the_file_lies_does_not_matter(filled, cache: Path, tmp_path: Path
 
 def test_kernels_that_can_not_be_linked_are_found_one_by_one(filled, kernels_only: Path, monkeypatch):
     def refuse(objects):
-        raise plans.CantLink("another machine")
+        raise CantLink("another machine")
 
-    monkeypatch.setattr(plans, "link", refuse)
+    monkeypatch.setattr(shared_object, "link", refuse)
     want = right(graphc.compile(filled[1], threads=2))
     assert not list(kernels_only.glob("models/*/*.so"))
     imported, (digest,) = run_in(kernels_only, filled[1], 2)
@@ -506,12 +507,12 @@ def test_a_folder_that_may_only_be_read(filled, cache: Path):
 
 
 def test_a_disk_that_is_full(filled, kernels_only: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(weights, "BLOCK", 1 << 12)
+    monkeypatch.setattr(segment, "BLOCK", 1 << 12)
 
     def full(fd: int, data: memoryview) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "write", full)
+    monkeypatch.setattr(segment.os, "write", full)
     model = graphc.compile(filled[1], threads=2)
     with pytest.warns(GraphcWarning, match="plan cache .* can't be written.*No space left"):
         right(model)

@@ -21,7 +21,8 @@ from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 from graphc.segments import cut
 from graphc.session import REUSED
-from graphc.state import State, declared
+from graphc.signature import State
+from graphc.state import declared
 from graphc.types import TensorType
 from graphc.verify import BrokenInvariant, verify
 

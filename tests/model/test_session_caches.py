@@ -17,7 +17,8 @@ from graphc.backends.reference import run as reference
 from graphc.errors import GraphcError, InputError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
-from graphc.state import State, caches
+from graphc.signature import State
+from graphc.state import caches
 
 F32 = np.float32
 TARGETS = pytest.mark.parametrize("target", ["cpu", "reference"])

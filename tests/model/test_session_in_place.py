@@ -17,8 +17,9 @@ from graphc import classes
 from graphc.errors import InputError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
-from graphc.growing import Growth, growing
+from graphc.growing import growing
 from graphc.session import Session
+from graphc.signature import Growth
 
 F32 = np.float32
 HEADS, SIZE, WORDS = 2, 16, 50

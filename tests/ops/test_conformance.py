@@ -65,16 +65,16 @@ def failure(case: Case) -> str | None:
     try:
         graph = frontends.load(model)
         for inputs, expected in sets:
-            feeds = dict(zip((i.name for i in model.graph.input), map(_object, inputs)))
+            feeds = dict(zip((i.name for i in model.graph.input), map(as_object, inputs)))
             results = run(graph, {v.name: feeds[v.name] for v in graph.inputs})
-            for want, name in zip(map(_object, expected), graph.output_names):
-                _compare(want, results[name], rtol, atol)
+            for want, name in zip(map(as_object, expected), graph.output_names):
+                compare(want, results[name], rtol, atol)
     except (GraphcError, AssertionError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {str(error).strip()}"
     return None
 
 
-def _object(x: Any) -> Any:
+def as_object(x: Any) -> Any:
     """What a case gives or expects: an array, a list for a sequence, None for an empty optional."""
     readers = {
         onnx.TensorProto: numpy_helper.to_array,
@@ -85,12 +85,12 @@ def _object(x: Any) -> Any:
     return readers[type(x)](x) if type(x) in readers else x
 
 
-def _compare(want: Any, got: Any, rtol: float, atol: float) -> None:
+def compare(want: Any, got: Any, rtol: float, atol: float) -> None:
     if want is None or isinstance(want, (list, tuple)):
         assert (got is None) == (want is None) and isinstance(got, (list, type(None))), f"{type(got)}, not {type(want)}"
         assert want is None or len(got) == len(want), f"{len(got)} elements, not {len(want)}"
         for a, b in zip(want or (), got or ()):
-            _compare(a, b, rtol, atol)
+            compare(a, b, rtol, atol)
         return
     want = np.asarray(want)
     assert got.shape == want.shape, f"shape {got.shape}, not {want.shape}"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
+from graphc.cli import main
 from graphc.errors import TypeRuleError
 
 F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -96,6 +100,45 @@ def test_a_branch_within_a_branch(shape: tuple):
         axis=np.int64([1]), w=w,
     )  # fmt: skip
     same(data, {"x": np.arange(np.prod(shape), dtype=np.float32).reshape(shape)})
+
+
+def lengths_model() -> bytes:
+    """If(flag, x, an If on the length of x): the inner one adds p [4] where that is 5, else q [5]. So of no use is the else branch for
+    lengths other than 1, which only the value of the inner condition tells."""
+    adds = [helper.make_graph([node("Add", ["x", k], [f"r{k}"])], k, [], [info(f"r{k}", F, None)]) for k in "pq"]
+    size = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "one"], ["d"]), node("Equal", ["d", "five"], ["is_five"])]
+    inner = node("If", ["is_five"], ["t"], then_branch=adds[0], else_branch=adds[1])
+    held = helper.make_graph([*size, inner], "held", [], [info("t", F, None)])
+    same = helper.make_graph([node("Neg", ["x"], ["n"])], "same", [], [info("n", F, None)])
+    outer = node("If", ["flag"], ["y"], then_branch=same, else_branch=held)
+    ones = {"one": np.int64(1), "five": np.int64(5), "p": np.ones(4, np.float32), "q": np.ones(5, np.float32)}
+    return model([outer], [info("x", F, ["a", "b"]), info("flag", B, [])], [info("y", F, None)], **ones)
+
+
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_a_branch_whose_inner_branch_does_not_fit_is_an_error_where_it_is_taken(target: str):
+    """Its types are valid as long as the inner condition is not known; one program holds both branches."""
+    x = np.arange(15, dtype=np.float32).reshape(3, 5)
+    compiled = graphc.compile(lengths_model(), target=target)
+    np.testing.assert_array_equal(compiled.run({"x": x, "flag": np.array(True)})["y"], -x)
+    for _ in range(2):
+        with pytest.raises(TypeRuleError, match="else_branch(.|\n)*then_branch(.|\n)*do not broadcast"):
+            compiled.run({"x": x, "flag": np.array(False)})
+    np.testing.assert_array_equal(compiled.run({"x": x, "flag": np.array(True)})["y"], -x)
+    if target != "reference":
+        assert not any(step.host for step in compiled.plan({"x": (3, 5)}).steps)
+    np.testing.assert_array_equal(compiled.run({"x": x[:, :1], "flag": np.array(False)})["y"], x[:, :1] + np.ones(5))
+
+
+def test_check_warns_of_a_branch_that_is_an_error_to_take(tmp_path: Path):
+    path = tmp_path / "lengths.onnx"
+    path.write_bytes(lengths_model())
+    for shape, warned in (("x=3,5", True), ("x=3,1", False)):
+        for _ in range(2):  # planned, then from disk
+            result = CliRunner().invoke(main, ["check", str(path), "--shape", shape])
+            said = [line for line in result.output.splitlines() if line.startswith("warning: If 'y': else_branch: ")]
+            assert result.exit_code == 0 and "no problems" in result.output and len(said) == warned
+            assert all("do not broadcast" in line for line in said)
 
 
 def loop_model(body_nodes, state, results, extra=(), **initializers) -> bytes:

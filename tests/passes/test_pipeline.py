@@ -107,8 +107,9 @@ def small() -> Graph:
 def test_stop_after():
     seen = []
     run(small(), SHAPE_FREE, stop_after="canonicalize", on_pass=lambda p, before, after: seen.append(p.name))
-    assert seen == ["dead_code", "fold_constants", "inline_branches", "canonicalize"]
-    assert len(run(small(), SHAPE_FREE, stop_after=4).nodes) == 2
+    names = [p.name for p in SHAPE_FREE]
+    assert seen == names[: names.index("canonicalize") + 1] and 1 < len(seen) < len(names)
+    assert len(run(small(), SHAPE_FREE, stop_after=len(seen)).nodes) == 2
     assert len(run(small(), SHAPE_FREE).nodes) == 1
 
 

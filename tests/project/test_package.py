@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
 import graphc
-from graphc.op import get_op
+from graphc.op import all_ops, get_op
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"numba", "llvmlite", "onnx", "yaml"}
@@ -110,6 +112,19 @@ def test_the_table_of_operators_is_up_to_date(operator_table: dict):
     assert set(operator_table["render"](get_op(name) for name in SHOWN)) <= set(lines), (
         "run: python docs/operator_table.py"
     )
+
+
+def test_the_table_has_every_operator_of_onnx(operator_table: dict):
+    """With the opsets of its versions."""
+    text = operator_table["PAGE"].read_text()
+    if f"onnx {onnx.__version__}" not in text:
+        pytest.skip("the table is of another version of onnx")
+    lines = text.splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines if line.startswith("| `")}
+    rows |= dict(line[2:].split(": ") for line in lines if re.fullmatch(r"- `[\w.:]+`: [\d, ]+", line))
+    for name, versions in operator_table["opsets"]().items():
+        if name in all_ops():
+            assert rows[f"`{name}`"] == ", ".join(map(str, versions))
 
 
 @pytest.mark.slow

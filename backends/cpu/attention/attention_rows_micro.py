@@ -11,7 +11,7 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.llvm.emit import F32, I16, I32, I64, PTR, Emit, define, i64
-from graphc.types import dtype_from_name
+from graphc.dtypes import BY_NAME
 
 ITEM = FMA.item
 KEYS, K_ROW, BLOCKS, LANES = KEY_DOTS["keys k_row blocks lanes"]
@@ -30,7 +30,7 @@ def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: 
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, queries, keys_at, scores = fn.args
     b, vl, vector = q.b, target.vl, target.vector
-    together, item = vl // rows, dtype_from_name(dtype).itemsize
+    together, item = vl // rows, BY_NAME[dtype].numpy.itemsize
     keys, pitch, blocks = (q.slot(block, i) for i in (KEYS, K_ROW, BLOCKS))
     queries, keys_at, scores = (q.pointer(p) for p in (queries, keys_at, scores))
     part = q.lane_mask(q.slot(block, LANES), vl) if masked else None
@@ -74,7 +74,7 @@ def key_dots(module: ir.Module, symbol: str, target: Target, rows: int, masked: 
 
 def _widened(q: Emit, where: ir.Value, name: str, vl: int, part: ir.Value | None) -> ir.Value:
     """vl elements in float32, those outside of a mask zero."""
-    dtype = dtype_from_name(name)
+    dtype = BY_NAME[name].numpy
     if part is None:
         return q.load(where, dtype, vl)
     bits = {2: I16, 4: I32}[dtype.itemsize]
@@ -122,7 +122,7 @@ def value_sums(module: ir.Module, symbol: str, target: Target, rows: int, nv: in
     keys, pitch, table = (q.slot(block, i) for i in (SUM_KEYS, V_ROW, SUM_ROWS))
     weights, v, table = (q.pointer(p) for p in (weights, v, table))
     part = q.lane_mask(q.slot(block, SUM_LANES), vl) if masked else None
-    chains, item = sums_at_once(target, rows, nv), dtype_from_name(dtype).itemsize
+    chains, item = sums_at_once(target, rows, nv), BY_NAME[dtype].numpy.itemsize
     nothing = q.const(0.0, F32, vl)
     sums = [[[q.variable(nothing.type) for _ in range(nv)] for _ in range(rows)] for _ in range(chains)]
     for s in (s for chain in sums for row in chain for s in row):

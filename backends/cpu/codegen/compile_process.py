@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.backends.cpu.target import cpu_count
+from graphc.backends.cpu.hardware import cpu_count
 
 if TYPE_CHECKING:
     from graphc.backends.cpu.kernel import Built

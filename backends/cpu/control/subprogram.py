@@ -11,10 +11,11 @@ from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.runtime.run import SHARED_STEP
 from graphc.backends.cpu.sizes import CACHE_LINE
+from graphc.lower.aligned import ALIGNMENT
 from graphc.lower.checks import Among, Check
 from graphc.lower.memory import Lifetime, plan
 from graphc.lower.program import Program, Step, Word, lives
-from graphc.lower.storage import ALIGNMENT, Buffer, Ref
+from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 from graphc.sizes import hint_of, is_size
 

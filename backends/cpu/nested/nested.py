@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.nested.nested_block import INNER_STEP, NESTED, SHIFT, Nested
 from graphc.backends.cpu.sizes import lines
+from graphc.lower.aligned import ALIGNMENT
 from graphc.lower.kernel import Kernel
 from graphc.lower.memory import Lifetime, plan
 from graphc.lower.program import Made, Program, Step, Word, lives
-from graphc.lower.storage import ALIGNMENT, Buffer, Ref
+from graphc.lower.storage import Buffer, Ref
 from graphc.report import StepInfo
 
 WORD = 8

@@ -40,15 +40,24 @@ def pool_row(module: ir.Module, symbol: str, target: Target, op: str, mr: int, d
     kind = ir.VectorType(register_type(element.numpy), vl)
     x, y = q.pointer(x), q.pointer(y)
     acc = [q.variable(kind) for _ in range(mr)]
+    of_row = (
+        acc if op == "max" else [q.variable(kind) for _ in range(mr)]
+    )  # sums of sums round less: windows may be whole images
     for a in acc:
         b.store(_start(q, op, vl), a)
     with q.loop(planes) as d, q.loop(rows) as r:
         xr = q.offset(x, b.add(b.mul(d, xs_d), b.mul(r, xs_h)))
+        if op != "max":
+            for s in of_row:
+                b.store(_start(q, op, vl), s)
         with q.loop(columns) as c:
             xc = q.offset(xr, b.mul(c, xs_w))
-            for p, a in enumerate(acc):
+            for p, a in enumerate(of_row):
                 v = q.load(q.offset(xc, b.mul(step, i64(p))), element.numpy, vl)
                 b.store(_combine(q, op, b.load(a, typ=kind), v), a)
+        if op != "max":
+            for a, s in zip(acc, of_row):
+                b.store(b.fadd(b.load(a, typ=kind), b.load(s, typ=kind)), a)
     for p, a in enumerate(acc):
         result = _finish(q, op, b.load(a, typ=kind), scale, vl)
         q.store(result, q.offset(y, p * target.vector), element.numpy, vl)

@@ -16,7 +16,8 @@ from graphc.backends.cpu.product.strassen import Matrix, Rows, emit_strassen, ha
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import BATCH_DIMS, FLOAT_BYTES
-from graphc.lower.storage import ALIGNMENT, Buffer, Ref, Storage
+from graphc.lower.aligned import ALIGNMENT
+from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
 
 LONG = 8  # steps, from which on an operand that is batch first is projected sequence by sequence

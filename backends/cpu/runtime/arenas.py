@@ -13,7 +13,7 @@ from weakref import ref
 
 import numpy as np
 
-from graphc.lower.storage import aligned_empty
+from graphc.lower.aligned import aligned_empty
 from graphc.types import MaybeNone
 
 if TYPE_CHECKING:

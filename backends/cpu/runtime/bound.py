@@ -10,8 +10,8 @@ import numpy as np
 
 from graphc.backends.cpu.executor.program_block import BIND, BOUND, TOO_SMALL
 from graphc.backends.cpu.runtime import entry
-from graphc.lower import binding
-from graphc.lower.binding import Register, SizeProgram
+from graphc.lower import registers
+from graphc.lower.registers import Register
 from graphc.memory_limit import require
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from graphc.backends.cpu.runtime.run import RunContext, Runner
     from graphc.backends.cpu.runtime.threads import Executor
     from graphc.graph import Node
-    from graphc.lower.program import Extern
+    from graphc.lower.assembled import Extern
+    from graphc.lower.registers import SizeProgram
 
 WORD = 8
 
@@ -127,10 +128,10 @@ class Bound:
 
     def with_numbers(self, value: Any) -> Any:
         """Of the last binding. What only reports need is computed now."""
-        return binding.with_numbers(value, self._all())
+        return registers.with_numbers(value, self._all())
 
     def node_with_numbers(self, node: Node) -> Node:
-        return binding.node_with_numbers(node, self._all())
+        return registers.node_with_numbers(node, self._all())
 
     def _all(self) -> list[int]:
         r = self._binding.program.run(self.registers[: len(self._binding.program.names)].tolist())

@@ -13,7 +13,7 @@ import numpy as np
 from graphc.backends.cpu.executor.program_block import ENTRY
 
 if TYPE_CHECKING:
-    from graphc.lower.program import Extern
+    from graphc.lower.assembled import Extern
 
 # Arrays as NumPy's C interface lays them out (PyArrayObject_fields), in bytes.
 HEAD = 16  # of an object before its own fields: reference count, type

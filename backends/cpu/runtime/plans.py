@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.cpu.runtime.entry import address_of
-from graphc.backends.cpu.runtime.object_file import CantLink
 from graphc.backends.cpu.runtime.process import CpuRuntime, runtime_of
-from graphc.backends.cpu.runtime.shared_object import link
 from graphc.backends.cpu.runtime.threads import Executor, runtime_kernels
 from graphc.lower.plans import CompiledPlan, KernelName, PlanFolder
 
@@ -71,6 +69,9 @@ class CpuPlanFolder(PlanFolder):
     def _bundle(self, kernels: Sequence[KernelName], tools: Toolchain) -> list[str]:
         """Names of the shared objects that hold the kernels; what is in none yet makes a new one. [] where this machine's
         object files can't be linked."""
+        from graphc.backends.cpu.runtime.object_file import CantLink
+        from graphc.backends.cpu.runtime.shared_object import link
+
         missing = {k.symbol: k for k in kernels}
         names = []
         for name, facts in list(self.document["code"].items()):

@@ -13,15 +13,15 @@ from numpy import empty
 from graphc.backends.cpu.executor.program_block import PROGRAM_STEP
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.runtime.arenas import Arena, Arenas
-from graphc.backends.cpu.runtime.bound import Bound, Guards
-from graphc.classes import Sources
 from graphc.executable import check_results
-from graphc.lower.program import Assembled, HostCall
-from graphc.lower.storage import aligned_empty
+from graphc.lower.aligned import aligned_empty
+from graphc.lower.assembled import Assembled, HostCall
 from graphc.types import MaybeNone, TensorType
 
 if TYPE_CHECKING:
+    from graphc.backends.cpu.runtime.bound import Bound, Guards
     from graphc.backends.cpu.runtime.threads import Executor
+    from graphc.classes import Sources
     from graphc.graph import Node
 
 
@@ -77,7 +77,11 @@ class RunContext:
 
         else:
             records, inputs = [], []
-        self._bound = None if a.binding is None else Bound(runner, self, arena, records, inputs)
+        self._bound: Bound | None = None
+        if a.binding is not None:
+            from graphc.backends.cpu.runtime.bound import Bound
+
+            self._bound = Bound(runner, self, arena, records, inputs)
 
     def share(self, nanoseconds: np.ndarray) -> None:
         """Say anew which steps threads share, by what they take."""
@@ -265,6 +269,8 @@ class Runner:
 
     @cached_property
     def _guards(self) -> Guards:
+        from graphc.backends.cpu.runtime.bound import Guards
+
         assert self.assembled.binding is not None
         return Guards(self.assembled.binding.program, self.executor)
 

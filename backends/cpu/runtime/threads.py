@@ -17,8 +17,8 @@ from graphc.backends.cpu.executor.program_block import Bind, Entry, Execute, Sub
 from graphc.backends.cpu.runtime import entry
 from graphc.backends.cpu.sizes import CONTROL_BYTES, MASK_BYTES
 from graphc.errors import GraphcWarning
+from graphc.lower.aligned import aligned_empty
 from graphc.lower.kernel import Kernel
-from graphc.lower.storage import aligned_empty
 
 SPINS = 2000  # pauses before a waiting thread sleeps in the kernel: about 50 µs
 PATIENCE = 2.0  # seconds that the end of the process waits for a program that another thread runs

@@ -9,7 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
-from graphc.backends.cpu.target import cpu_count, detect
+from graphc.backends.cpu.hardware import cpu_count
+from graphc.backends.cpu.target import detect
 from graphc.backends.cuda.emulator.faults import KernelFault, Range, Report
 from graphc.backends.cuda.emulator.host import host, require_host
 from graphc.backends.cuda.emulator.object_code import ObjectCode, compile_kernel, version_on

@@ -252,7 +252,7 @@ _TABLE: list[tuple[re.Pattern[str], Maker]] = [
             (r"(ex2|lg2|sin|cos|sqrt|rsqrt|rcp)\.approx(?:\.ftz)?\.f32 \$0, \$1;", _approximate),
             (r"(tanh)\.approx\.f32 \$0, \$1;", _approximate),
             (r"mov\.u32 \$0, %dynamic_smem_size;", lambda m: of_block(B_DYNAMIC)),
-            (r"mov\.(?:u32|b32) \$0, %([a-z_]+(?:\.[xyz])?);", lambda m: special_register(m[1])),
+            (r"mov\.(?:u32|b32|u64) \$0, %([a-z_]+(?:64)?(?:\.[xyz])?);", lambda m: special_register(m[1])),
             (r"bar\.sync 0;|barrier\.sync\.aligned 0;|barrier\.sync 0;", lambda m: barrier()),
             (r"activemask\.b32 \$0;", lambda m: of_block(W_ALIVE, F_WARP)),
             (r"griddepcontrol\.(?:wait|launch_dependents);", lambda m: NOTHING),

@@ -30,6 +30,7 @@ _LANE_MASKS = {
     "ge": "%r = sub i32 0, %bit",
     "gt": "%n = sub i32 0, %bit\n%r = xor i32 %n, %bit",
 }
+_CYCLES = lines("%r = call i64 @llvm.readcyclecounter()\nret i64 %r")
 
 
 def special_register(name: str) -> Body:
@@ -50,6 +51,8 @@ def special_register(name: str) -> Body:
         "warpsize": constant(WARP),
         "WARP_SZ": constant(WARP),
         "dynamic_smem_size": of_block(B_DYNAMIC),
+        "clock64": _CYCLES,
+        "globaltimer": _CYCLES,
     }
     if name not in simple:
         raise UnsupportedError(f"the emulator does not know the register %{name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -67,6 +67,10 @@ class CudaLowering(Lowering):
     def scratch(self, name: str, nbytes: int) -> Ref:
         """Memory that one step uses."""
         return Ref(Buffer(f"{name}/scratch", nbytes, "scratch"))
+
+    def lies_in(self, v: Value, buffers: Container[Buffer]) -> bool:
+        pixels = self._pixels.get(v)
+        return super().lies_in(v, buffers) or (pixels is not None and pixels.ref.buffer in buffers)
 
     def has_pixels(self, v: Value) -> bool:
         return v in self._pixels

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.lower.binding import compiled, node_with_numbers, with_numbers
-from graphc.lower.program import Extern, HostCall, JumpCall, Part, Slots
+from graphc.lower.assembled import Extern, HostCall, JumpCall, Part, Slots
+from graphc.lower.binding import compiled
+from graphc.lower.registers import node_with_numbers, with_numbers
 from graphc.memory_limit import require
 
 if TYPE_CHECKING:

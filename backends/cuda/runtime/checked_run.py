@@ -15,8 +15,9 @@ from graphc.backends.cuda.emulator import Range
 from graphc.backends.cuda.runtime.turns import Turns
 from graphc.errors import UnsupportedError
 from graphc.interpret import run_node
+from graphc.lower.aligned import ALIGNMENT
 from graphc.lower.program import HostStep, Jump, Step
-from graphc.lower.storage import ALIGNMENT, Buffer, ExternBuffer, Ref
+from graphc.lower.storage import Buffer, ExternBuffer, Ref
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.stages import Draft

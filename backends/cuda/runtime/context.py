@@ -9,7 +9,7 @@ from weakref import proxy
 import numpy as np
 
 from graphc.backends.cuda.runtime.device import DeviceMemory, Launch, LaunchGraph, Mark, Stream
-from graphc.lower.program import JumpCall
+from graphc.lower.assembled import JumpCall
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.runtime.bound import Bound

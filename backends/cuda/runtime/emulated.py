@@ -13,7 +13,7 @@ import numpy as np
 from graphc.backends.cuda.codegen.arch import EMULATED, Arch
 from graphc.backends.cuda.codegen.build import emulated
 from graphc.errors import UnsupportedError
-from graphc.lower.storage import aligned_empty
+from graphc.lower.aligned import aligned_empty
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.emulator import EmulatedKernel

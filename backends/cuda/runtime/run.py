@@ -16,7 +16,7 @@ from graphc.backends.cuda.runtime.turns import Turns
 from graphc.backends.cuda.runtime.workspace import Workspace, Workspaces
 from graphc.errors import InputError
 from graphc.interpret import run_node
-from graphc.lower.program import HostCall, JumpCall
+from graphc.lower.assembled import HostCall, JumpCall
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.runtime.bound import Bindings, Bound

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.lower.program import Jump, JumpCall
+from graphc.lower.assembled import JumpCall
+from graphc.lower.program import Jump
 
 
 class Turns:

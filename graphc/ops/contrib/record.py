@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import TypeRuleError
+from graphc.errors import TypeRuleError, UnsupportedError
 from graphc.graph import Builder, Value
 from graphc.op import FLOATS, Attr, Call, Case, Op, Samples, get_op, register
 from graphc.types import MaybeNone, TensorType
 
 DOMAIN = "com.microsoft"
+MOST_NODES = 4096  # that one node may be expanded into: each takes the time of a node
 Expand = Callable[[Builder, Call], "Value | tuple[Value, ...]"]
 Check = Callable[[Call], None]
 
@@ -77,13 +78,24 @@ def _types_of(expand: Expand, check: Check) -> Callable[[Call], list[TensorType 
     def infer(call: Call) -> list[TensorType | MaybeNone]:
         check(call)
         try:
-            results = expand(Builder("types"), call)
+            results = expand(_Bounded("types"), call)
         except TypeRuleError as error:
             inside = f"{error.op}: " if error.op not in (None, call.op.name) else ""
             raise call.fail(inside + error.message.partition("\n")[0], error.hint) from None
         return [v.type for v in (results if isinstance(results, tuple) else (results,))]
 
     return infer
+
+
+class _Bounded(Builder):
+    """Refuses an expansion whose length some number in a file decides."""
+
+    def add(self, *args: Any, **more: Any) -> Any:
+        if len(self.nodes) >= MOST_NODES:
+            raise UnsupportedError(
+                f"it would become more than {MOST_NODES} operators", hint="smaller sizes in its attributes"
+            )
+        return super().add(*args, **more)
 
 
 def operands(call: Call, count: int) -> tuple[Any, ...]:

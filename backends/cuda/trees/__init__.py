@@ -1,0 +1,1 @@
+"""Forests of decision trees, tables of numbers, distances from vectors, probabilities coupled of pairs."""
