@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Protocol
 
 from graphc.errors import UnsupportedError
@@ -32,7 +32,7 @@ class BackendModule(Protocol):
 def _is_own(kind: str) -> bool:
     if not kind.isidentifier() or kind.startswith("_") or kind in SHARED:
         return False
-    found = find_spec(f"{__name__}.{kind}")
+    found = PathFinder.find_spec(f"{__name__}.{kind}", __path__)
     return found is not None and found.origin is not None
 
 

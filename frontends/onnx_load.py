@@ -98,7 +98,7 @@ class _Importer:
         self.model, self.proto, self.given, self.types = model, model.proto, reading.given, dict(reading.types)
         self.problems = Problems()
         self.functions = Functions(self.proto.functions)
-        self.ops: dict[str, Op] = all_ops()
+        self.ops: dict[str, Op] = {name: op for name, op in all_ops().items() if not op.internal}
         self.count = 0
 
     def run(self) -> Graph:

@@ -25,7 +25,7 @@ def bind(graph: Graph, types: Mapping[str, TensorType | None], values: Mapping[s
     rw.inputs = [_retyped(v, types) for v in graph.inputs]
     for old, new in zip(graph.inputs, rw.inputs):
         fixed = (values or {}).get(old.name)
-        rw.map[old] = new if fixed is None else constant(old.name, fixed)
+        rw.map[old] = new if fixed is None else constant(old.name, fixed, new.type.dtype)
     sizes = _sizes(graph.inputs, rw.inputs)
     for node in graph.nodes:
         copied = rw.copy(node)

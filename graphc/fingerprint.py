@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
+from typing import Any
 
 from graphc.documents import Stamp, stamp_of
 from graphc.store import open_store
@@ -21,11 +21,8 @@ def fingerprint() -> str:
     """Of graphc's own text and of the packages that it computes with. The text is read where one of its files has changed since
     somebody read it last."""
     store = open_store()
-    text = (
-        text_digest(_ROOT)
-        if store is None
-        else store.remembered(_ROOT, lambda: text_stamp(_ROOT), lambda: text_digest(_ROOT))
-    )
+    read = partial(text_digest, _ROOT)
+    text = read() if store is None else store.remembered(_ROOT, partial(text_stamp, _ROOT), read)
     digest = hashlib.sha256(f"{sys.version} {text}".encode())
     for package in _PACKAGES:
         digest.update(package_version(package))
@@ -35,7 +32,7 @@ def fingerprint() -> str:
 def text_digest(root: str) -> str:
     """Of all Python files below a folder, and their names."""
     digest = hashlib.sha256()
-    for path, _ in sorted(_sources(root)):
+    for path, *_ in _sources(root):
         with open(path, "rb") as f:
             digest.update(f"{path.removeprefix(root)}\0".encode("utf-8", "surrogateescape") + f.read())
     return digest.hexdigest()
@@ -43,24 +40,30 @@ def text_digest(root: str) -> str:
 
 def text_stamp(root: str) -> Stamp:
     """What changes when one of these files does, or there are others."""
-    stamps = sorted(_sources(root))
-    sizes, modified, changed, *_ = zip(*(stamp for _, stamp in stamps))
-    whole = hashlib.sha256(repr(stamps).encode("utf-8", "surrogateescape")).digest()
+    sources = _sources(root)
+    _, sizes, modified, changed, *_ = zip(*sources)
+    whole = hashlib.sha256(repr(sources).encode("utf-8", "surrogateescape")).digest()
     return [sum(sizes), max(modified), max(changed), int.from_bytes(whole, "big")]
 
 
-def _sources(folder: str) -> Iterator[tuple[str, Stamp]]:
-    """The path of each file, and its stamp."""
-    fd = os.open(folder, os.O_RDONLY)  # names are then looked up here, and not from the root for each
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                if entry.name.endswith(".py"):
-                    yield f"{folder}/{entry.name}", stamp_of(entry.stat())
-                elif entry.name != "__pycache__" and entry.is_dir():  # in a checkout, frontends and backends are links
-                    yield from _sources(f"{folder}/{entry.name}")
-    finally:
-        os.close(fd)
+def _sources(root: str) -> list[tuple[Any, ...]]:
+    """The files in order, each with its stamp."""
+    found: list[tuple[Any, ...]] = []
+
+    def visit(folder: str) -> None:
+        fd = os.open(folder, os.O_RDONLY)  # names are then looked up here, and not from the root for each
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        found.append((f"{folder}/{entry.name}", *stamp_of(entry.stat())))
+                    elif entry.name != "__pycache__" and entry.is_dir():  # in a checkout, parts are links
+                        visit(f"{folder}/{entry.name}")
+        finally:
+            os.close(fd)
+
+    visit(root)
+    return sorted(found)
 
 
 def package_version(package: str) -> bytes:

@@ -143,6 +143,9 @@ def make_node(
                 raise TypeRuleError(
                     f"operands or attributes that make no sense ({type(error).__name__}: {error})"
                 ) from error
+            for t in types:
+                if t is not None and any(isinstance(d, int) and d < 0 for d in t.shape):
+                    raise TypeRuleError(f"its result would be {t}", hint="no dim is less than 0")
     except GraphcError as e:
         if isinstance(e, TypeRuleError) and inputs and "operand types" not in e.message:
             e.message += f"\n  operand types: {', '.join(str(v.type or '?') if v is not None else '-' for v in inputs)}"

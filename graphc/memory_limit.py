@@ -14,9 +14,11 @@ from graphc.errors import OutOfMemoryError
 from graphc.sizes import hint_of
 
 if TYPE_CHECKING:
-    from graphc.graph import Graph, Value
+    from graphc.graph import Graph, Node, Value
 
 _ADDRESSABLE = 1 << 62  # bytes of an array whose dims are at least 1: strides must fit int64
+
+_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # the process's control group, and all of them
 
 
 def require_memory(graph: Graph) -> None:
@@ -25,9 +27,14 @@ def require_memory(graph: Graph) -> None:
         if _is_too_large(v):
             raise _error(v)
     for node in graph.nodes:
-        for v in node.outputs:
-            if _is_too_large(v):
-                raise _error(v).located(op=node.op.name, node=node.name, source=node.source)
+        require_results(node)
+
+
+def require_results(node: Node) -> None:
+    """The same for the results of a node: before anybody makes others of it, and tables of their sizes."""
+    for v in node.outputs:
+        if _is_too_large(v):
+            raise _error(v).located(op=node.op.name, node=node.name, source=node.source)
 
 
 def require(nbytes: int, what: str) -> None:
@@ -96,8 +103,8 @@ def _limits() -> Iterator[int]:
         if soft != resource.RLIM_INFINITY:
             yield soft
     with suppress(OSError, ValueError, IndexError):  # no Linux, no control groups of version 2
-        group = Path("/proc/self/cgroup").read_text().partition("0::")[2].splitlines()[0]
-        folder = Path("/sys/fs/cgroup", group.lstrip("/"))
+        group = _GROUP.read_text().partition("0::")[2].splitlines()[0]
+        folder = _GROUPS / group.lstrip("/")
         for level in (folder, *folder.parents):
             text = (level / "memory.max").read_text().strip() if (level / "memory.max").exists() else "max"
             if text != "max":

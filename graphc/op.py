@@ -229,7 +229,7 @@ class Op:
     windowed   a window slides over operand 0, a feature map [N, C, *space]; the result is one too
     deterministic  False for random operators, or Call -> bool: not folded, not merged, not compared by value
     objects    it takes or gives values that are no tensors (graphc/objects.py)
-    internal   made by passes and front ends alone: no file may name it
+    internal   made by passes and front ends alone, of operands that they have checked: no file may name it
     family     a heading for people; stated only where it does not follow from the fields above
     """
 
@@ -425,6 +425,6 @@ def get_op(name: str) -> Op:
 
 
 def all_ops() -> dict[str, Op]:
-    """Every registered operator that a file may name, by name, sorted."""
+    """Every registered operator by name, sorted."""
     _load_all()
-    return {name: op for name, op in sorted(_REGISTRY.items()) if not op.internal}
+    return dict(sorted(_REGISTRY.items()))

@@ -22,6 +22,9 @@ else:
 
         def make(cls: type) -> type:
             own = vars(cls).copy()
+            cls.__doc__ = (
+                cls.__doc__ or cls.__name__
+            )  # else `dataclass` makes one of the signature, by way of a tokenizer
             dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
             methods = _compiled(cls, eq, frozen) | {"__repr__": _repr(cls)}
             if eq and not frozen:

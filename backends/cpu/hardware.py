@@ -1,23 +1,11 @@
-"""What is to be known of the machine before any code is made: how many CPUs, which caches, and what tells it from others."""
+"""What is to be known of the machine before any code is made: how many CPUs and which caches."""
 
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 
 CGROUP = "/sys/fs/cgroup"
 CACHES = "/sys/devices/system/cpu/cpu0/cache"
-_CHANGING = (
-    "processor",
-    "cpu MHz",
-    "bogomips",
-    "physical id",
-    "siblings",
-    "core id",
-    "cpu cores",
-    "apicid",
-    "initial apicid",
-)
 
 
 def cpu_count() -> int:
@@ -67,19 +55,3 @@ def _indices(folder: str | os.PathLike[str]) -> list[str]:
 def _text(path: str) -> str:
     with open(path) as f:
         return f.read().strip()
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """What tells CPUs with other features or caches apart, without LLVM."""
-    caches = " ".join(f"{name} {size}" for name, size in cache_sizes().items())
-    try:
-        with open("/proc/cpuinfo") as f:
-            first = next(iter(f.read(1 << 14).split("\n\n")))
-        kept = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
-        return "\n".join([*sorted(kept), caches])
-    except OSError:
-        from graphc.backends.cpu.target import detect
-
-        target = detect(None)
-        return f"{target.cpu} {target.features} {caches}"

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from graphc.backend import Request, whole_number
-from graphc.backends.cpu.hardware import cpu_count, machine
+from graphc.backends.cpu.hardware import cache_sizes, cpu_count
 from graphc.backends.cpu.parts import without
 from graphc.errors import InputError
 from graphc.records import record
 
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
 MAX_THREADS = 1024  # each has scratch memory of its own
+
+_CHANGING = (
+    "processor",
+    "cpu MHz",
+    "bogomips",
+    "physical id",
+    "siblings",
+    "core id",
+    "cpu cores",
+    "apicid",
+    "initial apicid",
+)
 
 
 @record(frozen=True)
@@ -55,3 +68,19 @@ class CpuOptions:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""
         facts = {"isa": self.isa or os.environ.get("GRAPHC_ISA"), "disabled": sorted(self.disabled)}
         return ["cpu", asdict(self) | facts, machine()]
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """What tells CPUs with other features or caches apart, without LLVM."""
+    caches = " ".join(f"{name} {size}" for name, size in cache_sizes().items())
+    try:
+        with open("/proc/cpuinfo") as f:
+            first = next(iter(f.read(1 << 14).split("\n\n")))
+        kept = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
+        return "\n".join([*sorted(kept), caches])
+    except OSError:
+        from graphc.backends.cpu.target import detect
+
+        target = detect(None)
+        return f"{target.cpu} {target.features} {caches}"

@@ -18,9 +18,9 @@ from graphc.backends.cpu.codegen.cache import code_fingerprint
 from graphc.backends.cpu.conv.algorithms import candidates, layer_key
 from graphc.backends.cpu.conv.conv import allowed, form
 from graphc.backends.cpu.conv.window import window_of
-from graphc.backends.cpu.hardware import machine
 from graphc.backends.cpu.lower.policy import Algorithm, Policy
 from graphc.backends.cpu.native import host_reason
+from graphc.backends.cpu.options import machine
 from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.run import Runner
 from graphc.backends.cpu.stages import STAGES, Draft

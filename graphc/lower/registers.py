@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.attrs import Attrs
 from graphc.lower.codes import CONTRARY, Code
 from graphc.records import record
 from graphc.types import TensorType
@@ -155,6 +154,8 @@ def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:
 
 def with_facts(node: Node, change: Callable[[Any], Any]) -> Node:
     """A node without operands, whose attributes and types of results are changed."""
+    from graphc.attrs import Attrs
+
     outputs = tuple(replace(v, type=change(v.type)) for v in node.outputs)
     return replace(node, inputs=(), outputs=outputs, attrs=Attrs({k: change(a) for k, a in node.attrs.items()}))
 

@@ -53,10 +53,15 @@ def largest_prime(n: int) -> int:
 
 def smooth(least: int) -> int:
     """The smallest number from `least` on that has no prime above 5."""
-    n = least
-    while largest_prime(n) > 5:
-        n += 1
-    return n
+    found = 1 << max(least - 1, 0).bit_length()
+    threes = 1
+    while threes < found:
+        odd = threes
+        while odd < found:
+            found = min(found, odd << (max(-(-least // odd), 1) - 1).bit_length())
+            odd *= 5
+        threes *= 3
+    return found
 
 
 def _radix(n: int) -> int:

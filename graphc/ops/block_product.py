@@ -102,5 +102,6 @@ register(
             ),
         ),
         family=Family.CONTRACTION,
+        internal=True,
     )
 )

@@ -11,7 +11,7 @@ from graphc.dtypes import is_narrow, names
 from graphc.op import FLOATS, Attr, Call, Case, Family, Op, Samples, Tensor, register
 from graphc.ops._einsum import einsum_plan, einsum_shape
 from graphc.ops.precision import in_float32
-from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, prod
+from graphc.types import Dim, Shape, TensorType, broadcast, dtype_name, is_static, prod
 
 FLOAT_NAMES = names("float", bits=range(16, 65))
 MATMUL_NAMES = (*FLOAT_NAMES, *names("int", "uint", bits=(32, 64)))
@@ -102,6 +102,8 @@ def _matmul_expand(b, call: Call):
     if call.shape(0)[-1] != 0:
         return None
     shape = matmul_shape(call, call.shape(0), call.shape(1))
+    if not is_static(shape):
+        return None
     return b.add("Expand", b.constant(0, call.dtype(0)), b.constant(shape, np.int64))
 
 

@@ -295,6 +295,7 @@ register(
         _loop_rows,
         {"body": Attr("graph"), "n_states": Attr(int), "rows": Attr(int)},
         outputs=("*done_condition_final_states_then_rows",),
+        internal=True,
     )
 )
 

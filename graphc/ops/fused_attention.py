@@ -229,5 +229,6 @@ register(
         expand=_expand,
         macs=_macs,
         samples=Samples(("float32", "float16", "bfloat16"), low=-2.0, high=2.0, cases=_cases()),
+        internal=True,
     )
 )

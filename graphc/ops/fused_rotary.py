@@ -91,5 +91,6 @@ register(
         },
         expand=_expand,
         samples=Samples(("float32",), cases=_cases()),
+        internal=True,
     )
 )

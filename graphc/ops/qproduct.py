@@ -69,6 +69,7 @@ register(
             ),
         ),
         family=Family.CONTRACTION,
+        internal=True,
     )
 )
 

@@ -100,5 +100,6 @@ register(
                 Case((Tensor(()), Tensor((), 0, 9, "int32"), Tensor((), 0, 9, "uint8"))),
             ),
         ),
+        internal=True,
     )
 )

@@ -25,5 +25,6 @@ REORDER = register(
         tolerance=0.0,
         flops=lambda call: 0,
         family=Family.MOVEMENT,
+        internal=True,
     )
 )

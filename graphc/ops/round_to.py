@@ -52,5 +52,6 @@ register(
             ),
             special=(np.nan, np.inf, -np.inf),
         ),
+        internal=True,
     )
 )

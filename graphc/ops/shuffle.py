@@ -56,5 +56,6 @@ register(
             ),
         ),
         family=Family.MOVEMENT,
+        internal=True,
     )
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphc.graph import Builder, Graph, Node, Value
+from graphc.memory_limit import require_results
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.unread import all_attributes_read, require_operands_read
@@ -63,6 +64,7 @@ class Decompose:
         if not self.wants(node):
             return None
         assert node.op.expand is not None
+        require_results(node)
         start, call = len(sweep.nodes), node.call
         with all_attributes_read(node, EXPANSION):
             values = node.op.expand(sweep, call)

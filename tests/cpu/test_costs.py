@@ -20,6 +20,7 @@ from graphc.backends.cpu.conv.winograd_groups import grouping
 from graphc.backends.cpu.hardware import cache_sizes
 from graphc.backends.cpu.lower.policy import DEFAULT
 from graphc.backends.cpu.options import CpuOptions
+from graphc.backends.cpu.options import machine as this_machine
 from graphc.backends.cpu.product.panels import near_bytes, product_tile
 from graphc.backends.cpu.target import Target, detect
 from graphc.backends.cpu.tile import tile_model
@@ -183,10 +184,10 @@ def test_plans_of_machines_with_other_caches_are_others(tmp_path: Path, monkeypa
     identities = []
     for size in ("1024K", "2048K"):
         monkeypatch.setattr(hardware, "CACHES", sysfs(tmp_path / size, (2, "Unified", size)))
-        hardware.machine.cache_clear()
+        this_machine.cache_clear()
         identities.append(options.identity())
     monkeypatch.undo()
-    hardware.machine.cache_clear()
+    this_machine.cache_clear()
     assert identities[0] != identities[1] and identities[0][:2] == identities[1][:2]
 
 

@@ -33,7 +33,7 @@ SOMETIMES_HOST = {
     f"ai.onnx.ml::{name}": ("dtype object has no machine code", f"ai.onnx.ml::{name} has no CPU kernel")  # strings
     for name in ("LabelEncoder", "LinearClassifier", "OneHotEncoder", "SVMClassifier", "TreeEnsembleClassifier")
 }
-INTERNAL = frozenset({"Reorder"})  # made by the layout pass alone
+INTERNAL = frozenset({"Reorder", "Raise"})  # made by the layout pass alone; an error in the place of a branch
 
 COMPILED = sorted(n for n in OPS if n not in HOST | INTERNAL and not OPS[n].holds_graphs)
 STATISTICAL = sorted(n for n in COMPILED if OPS[n].family in (Family.REDUCTION, Family.NORMALIZE))

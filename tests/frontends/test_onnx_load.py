@@ -666,3 +666,12 @@ def test_problems_inside_a_branch_say_where():
     other, then = sorted(map(str, problems(m)), key=lambda text: "Frob" in text)
     assert "(in If 'choice' then_branch)" in then and "Frob" in then
     assert "(in If 'choice' else_branch)" in other and "'gone'" in other
+
+
+@pytest.mark.parametrize("name", [n for n, op in all_ops().items() if op.internal])
+def test_a_file_names_no_operator_of_the_compilers_own(name: str):
+    """Their operands are trusted: tables of addresses, packed weights."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node(name, ["x"], ["y"])], "g", [x], [y])
+    with pytest.raises(CheckError, match=f"operator '{name}' is not supported"):
+        frontends.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))

@@ -70,7 +70,7 @@ def made_up(inputs: tuple[Spec, ...], rng: random.Random) -> dict[str, object] |
             d if isinstance(d, int) else dims.setdefault(d, rng.choice((0, 1, 2, 2, 3, 5)))
             for d in (spec.shape if spec.shape is not None else [2] * rng.randrange(4))
         )
-        if len(shape) > MOST_AXES or np.prod([float(d) for d in shape]) > LARGEST:
+        if len(shape) > MOST_AXES or np.prod([float(max(d, 1)) for d in shape]) > LARGEST:
             return None
         out[spec.name] = values(np.dtype(spec.dtype or np.float32), shape, rng)
     return out

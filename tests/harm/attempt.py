@@ -62,7 +62,8 @@ def _attempt(harm: Harm, tell: Callable[[str], None], faults: list[Fault]) -> st
             stage = "compiled"
             feeds = harm.feeds if harm.feeds is not None else made_up(model.inputs, harm.rng)
             if feeds is not None:
-                tell(f"run on {harm.target}")
+                loops = "loops " if any(n.op.name in ("Loop", "Scan") for n in graph.nodes) else ""
+                tell(f"run {loops}on {harm.target}")
                 stage = "run refused"
                 model.run(feeds)
                 stage = "ran"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from fuzz.generate import generate  # noqa: E402
 
 OPSET = 22
 RANDOM_MODELS = 60
-LARGEST_TEXT = 3_000  # characters of a YAML file
+LARGEST_TEXT, MOST_WEIGHTS = 3_000, 1_000_000  # characters of a YAML file, and what it says of its weights
 
 
 @cache
@@ -75,9 +76,14 @@ def random_model(i: int) -> bytes:
 
 @cache
 def texts() -> list[str]:
-    """YAML files of the examples, the short ones."""
+    """YAML files of the examples, the short ones of few weights."""
     paths = sorted((ROOT / "examples").rglob("*.yaml"))
-    return [t for p in paths if p.name != "index.yaml" and len(t := p.read_text()) < LARGEST_TEXT]
+    return [t for p in paths if p.name != "index.yaml" and _is_small(t := p.read_text())]
+
+
+def _is_small(text: str) -> bool:
+    told = re.search(r"([\d,]+) parameters", text)
+    return len(text) < LARGEST_TEXT and (told is None or int(told[1].replace(",", "")) < MOST_WEIGHTS)
 
 
 def onnx_model(rng: random.Random) -> onnx.ModelProto:

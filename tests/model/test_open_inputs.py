@@ -18,6 +18,7 @@ from graphc import frontends
 from graphc.cli import app
 from graphc.errors import CheckError, GraphcWarning, InputError, UnsupportedError
 from graphc.frontends.onnx_export import to_onnx
+from graphc.graph import Builder
 from graphc.signature import Signature, Spec
 
 F, I = TensorProto.FLOAT, TensorProto.INT64
@@ -367,3 +368,16 @@ def test_where_they_must_be_equal_the_error_says_so():
         ):
             warnings.simplefilter("ignore")
             compiled.run({"x": random(3, 2), "z": random(2, 2)})
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "uint32", "int64"])
+def test_a_plan_for_many_values_keeps_their_dtype(dtype: str):
+    """Inputs whose values decide shapes: as sizes they are int64, which results must not become."""
+    b = Builder("counted")
+    start, limit, delta = (b.input(n, np.dtype(dtype), ()) for n in ("start", "limit", "delta"))
+    model = graphc.compile(b.build({"y": b.add("Range", start, limit, delta)}), cache=False)
+    for values in ((3, 9, 2), (3, 11, 2), (2, 20, 3)):
+        feeds = {n: np.array(v, dtype) for n, v in zip(("start", "limit", "delta"), values)}
+        y = model.run(feeds)["y"]
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, np.arange(*values, dtype=dtype))

@@ -342,7 +342,7 @@ def test_what_is_damaged_is_made_anew(filled, cache: Path, name: str, damage: Ca
 def test_a_damaged_memo_of_a_source_is_made_anew(filled, cache: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store, "SETTLED", -1)
     graphc.compile(filled[1], threads=2)
-    (memo,) = (cache / "sources").iterdir()
+    memo = cache / "sources" / f"{documents.digest_of(os.path.abspath(filled[1]))}.json"
     graphc.compile(filled[1], threads=2)
     for damage in (flip, truncate, empty):
         before = memo.stat().st_mtime_ns

@@ -51,7 +51,7 @@ def assert_close(actual: np.ndarray, want: np.ndarray, tolerance: float, what: s
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", names(lambda op: not (op.holds_graphs or op.objects)))
+@pytest.mark.parametrize("name", names(lambda op: not (op.holds_graphs or op.objects or op.name == "Raise")))
 def test_an_operator_has_inputs_to_test_it_on(name: str):
     op = OPS[name]
     assert cases(op), f"{op.name} has no domain cases and does not broadcast: give Samples(cases=…) in its record"

@@ -90,7 +90,17 @@ def scatter(
     name: str,
     info: StepInfo,
 ) -> None:
-    dtype, places = updates.type.dtype, lookup.count
+    dtype = updates.type.dtype
+    unit = min((stride for _, stride in lookup.axes), default=block * dtype.itemsize)
+    if total and unit < block * dtype.itemsize:  # blocks that begin inside of others are cut: slots number whole ones
+        lookup = replace(
+            lookup,
+            dims=[*lookup.dims, block * dtype.itemsize // unit],
+            index_strides=[*lookup.index_strides, 0],
+            data_strides=[*lookup.data_strides, unit],
+        )
+        block = unit // dtype.itemsize
+    places = lookup.count
     if total:
         _fill(lo, x, y, total * dtype.itemsize, replace(info, kernel="copy_strided", flops=0))
     if not places:

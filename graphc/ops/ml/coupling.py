@@ -70,5 +70,6 @@ register(
         ),
         tolerance=1e-9,
         family=Family.NORMALIZE,
+        internal=True,
     )
 )

@@ -33,5 +33,6 @@ register(
             ("float32",), cases=tuple(Case((Tensor((n, f)), Tensor((f, s)))) for n, f, s in ((3, 5, 7), (2, 1, 150)))
         ),
         family=Family.CONTRACTION,
+        internal=True,
     )
 )

@@ -49,6 +49,7 @@ register(
         ),
         tolerance=0.0,
         family=Family.INDEX,
+        internal=True,
     )
 )
 

@@ -112,6 +112,7 @@ register(
             ),
         ),
         family=Family.INDEX,
+        internal=True,
     )
 )
 
