@@ -18,7 +18,7 @@ HOST = frozenset({
     "StringConcat", "StringNormalizer", "StringSplit",
 })  # fmt: skip
 HOST |= {f"com.microsoft::{n}" for n in (
-    "BifurcationDetector", "DynamicTimeWarping", "Inverse", "Irfft", "MaxpoolWithMask", "MurmurHash3", "Rfft", "Tokenizer", "Unique",
+    "BifurcationDetector", "DynamicTimeWarping", "Inverse", "MaxpoolWithMask", "MurmurHash3", "Tokenizer", "Unique",
 )}  # fmt: skip
 HOST |= {n for n, op in OPS.items() if op.family is Family.TABLE}
 # Operators with kernels for a part of their samples, and why the rest runs on the host.
