@@ -349,6 +349,8 @@ def _grid_sample(x, grid, align_corners, mode, padding_mode):
     positions = widen(grid)
     if not np.isfinite(positions).all():
         raise InputError("the grid holds NaN or infinite positions", op="GridSample")
+    if 0 in x.shape[:2]:
+        return np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
     r = x.ndim - 2
     axes = [
         _axis_neighbours(positions[..., r - 1 - d], x.shape[2 + d], mode, padding_mode, align_corners) for d in range(r)

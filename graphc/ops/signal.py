@@ -65,6 +65,8 @@ def _dft(x, dft_length=None, axis=None, *, inverse, onesided):
     axis = (-2 if axis is None else int(np.reshape(axis, ()))) % x.ndim
     n = None if dft_length is None else int(np.reshape(dft_length, ()))
     z = as_complex(widen(x))
+    if z.shape[axis] == 0:  # of which NumPy's transforms read more than there is
+        z = np.zeros([1 if i == axis else d for i, d in enumerate(z.shape)], z.dtype)
     if onesided and inverse:
         y = np.fft.irfft(z, n, axis)[..., None]
     else:

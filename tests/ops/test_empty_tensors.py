@@ -123,6 +123,11 @@ def test_what_nothing_amounts_to(target: str):
     x, attrs = np.ones((1, 1, 0, 2), F32), {"strides": (2, 2), "output_padding": (1, 1)}
     y = result("ConvTranspose", x, np.ones((1, 1, 3, 3), F32), target=target, **attrs)
     np.testing.assert_array_equal(y, np.zeros((1, 1, 2, 6)))
+    x, attrs = np.ones((2, 5, 0, 2), F32), {"inverse": True, "onesided": True}
+    y = result("DFT", x, np.array(128), constants=(1,), target=target, **attrs)
+    np.testing.assert_array_equal(y, np.zeros((2, 5, 128, 1)))
+    y = result("GridSample", np.ones((1, 0, 3, 0), F32), np.ones((1, 2, 4, 2), F32), target=target)
+    assert y.shape == (1, 0, 2, 4)
     x, w = np.ones((1, 0, 5, 5), F32), np.ones((4, 0, 3, 3), F32)
     np.testing.assert_array_equal(result("Conv", x, w, np.arange(4, dtype=F32), target=target)[0, :, 0, 0], range(4))
     for name, want in (("GlobalAveragePool", np.nan), ("GlobalMaxPool", -np.inf)):
