@@ -10,6 +10,7 @@ import numpy as np
 from graphc import expr as e
 from graphc.expr import Expr
 from graphc.graph import Value
+from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.kernel import Pass, Passes
 from graphc.lower.lowering import Lowering
@@ -117,7 +118,13 @@ def lower_layer(lo: Lowering, group: Group) -> None:
     axis = node.attrs["axis"] % t.rank
     if t.elements == 0:
         for v in node.outputs:
-            lo.write(v)
+            out = lo.write(v)
+            if v.type.elements:  # what rows of no elements amount to
+                nothing, item = constant(lo, np.array([np.nan], v.dtype)), v.dtype.itemsize
+                strides = [0] * v.type.rank
+                lo.copy(
+                    nothing.ref, strides, out.ref, out.strides, v.type.extents, item, lo.info(group, "copy_strided")
+                )
         return
     rows = _Rows(lo, group, t.extents[:axis], t.extents[axis:])
     x = rows.operand(node.inputs[0], dense_strides(t))

@@ -136,6 +136,18 @@ def test_what_nothing_amounts_to(target: str):
         )
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty", "ignore:Degrees of freedom", "ignore:invalid value")
+@pytest.mark.parametrize("target", ["cpu", "reference"])
+def test_rows_of_nothing_have_no_mean(target: str):
+    b = Builder("rows")
+    x, w = b.input("x", F32, (300, 0)), b.input("w", F32, (0,))
+    m = graphc.compile(b.build(b.add("LayerNormalization", x, w, outputs=3)), target=target, threads=1)
+    feeds = {"x": np.zeros((300, 0), F32), "w": np.zeros(0, F32)}
+    _, mean, inverse = m.run(feeds).values()
+    np.testing.assert_array_equal(mean, np.full((300, 1), np.nan))
+    np.testing.assert_array_equal(inverse, np.full((300, 1), np.nan))
+
+
 @pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
 def test_there_is_no_largest_of_nothing(name: str):
     with pytest.raises(GraphcError):
