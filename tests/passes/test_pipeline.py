@@ -40,12 +40,13 @@ def sized(graph: Graph, i: int) -> Graph:
     return bind(graph, {v.name: v.type.with_shape(feeds[v.name].shape) for v in graph.inputs}, {})
 
 
-def check(i: int, passes: Callable[[Graph], Graph], bound: bool = True) -> None:
-    """The model after the passes gives its expected results. bound: the passes see its first sizes, not its open dims."""
+def check(i: int, passes: Callable[[Graph], Graph], bound: bool = True, signs: bool = True) -> None:
+    """The model after the passes gives its expected results. bound: the passes see its first sizes, not its open dims. signs:
+    zeros keep theirs."""
     case, graph = model(i)
     results = interpret(passes(sized(graph, i) if bound else graph), case.feeds[0])
     for name in case.outputs:
-        assert difference(case.tensors[name], 0, results[name], signs=True)[0] == "", name
+        assert difference(case.tensors[name], 0, results[name], signs=signs)[0] == "", name
 
 
 @pytest.mark.parametrize("i", MODELS)
@@ -65,7 +66,8 @@ def test_all_passes_on_both_sides_of_binding(i):
 
 @pytest.mark.parametrize("i", MODELS)
 def test_with_decomposition(i):
-    check(i, lambda g: run(g, (*SHAPE_FREE, *bound_passes({"Gemm"})), verify=True))
+    # signs: what an operator stands for may add zeros of another sign (a norm of zeros)
+    check(i, lambda g: run(g, (*SHAPE_FREE, *bound_passes({"Gemm"})), verify=True), signs=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
