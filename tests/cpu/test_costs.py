@@ -10,7 +10,7 @@ import pytest
 from targets import require
 
 import graphc
-from graphc.backends.cpu import backend, costs, hardware
+from graphc.backends.cpu import costs, hardware, target
 from graphc.backends.cpu.attention.attention import query_rows
 from graphc.backends.cpu.conv.algorithms import candidates, choose
 from graphc.backends.cpu.conv.depthwise import row_tile
@@ -240,7 +240,7 @@ def test_values_with_small_caches(shift: int, name: str, monkeypatch: pytest.Mon
         t = detect(isa)
         return replace(t, l1=WIDE.l1 >> shift, l2=WIDE.l2 >> shift, l3=WIDE.l3 >> shift)
 
-    monkeypatch.setattr(backend, "detect", small)
+    monkeypatch.setattr(target, "detect", small)
     graph = convolutions()
     x = {"x": np.random.default_rng(1).standard_normal((3, 5, 23, 23)).astype(np.float32)}
     results = [graphc.compile(graph, target=name, threads=n).run(x)["y"] for n in (1, 2)]

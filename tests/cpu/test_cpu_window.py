@@ -217,7 +217,7 @@ def between(
 
     def make(b: Builder, x: Value) -> Value:
         y = b.add(op, conv(b, x, channels), *(c and c(b) for c in constants), **attrs)
-        return conv(b, y, 8, 3)
+        return conv(b, y, 24, 3)  # to fewer, pixels may lie in the lanes, from dense rows
 
     net(name, *shape)(make)
 
