@@ -35,7 +35,7 @@ CHOSEN = {
     "MatMul",
 }  # kernels for the example's sizes round in another way
 # A width that is a number for good: of states, by which weights are packed; of groups of channels. Shapes that differ are refused.
-LACKS = {"RNN"}
+LACKS = {"RNN", "LRN"}  # LRN: of the three uses drawn, all change the channels, which its kernel knows
 REFUSED = ("no float64 kernel", "follows from data", "distinct rows have no kernel")
 
 

@@ -21,7 +21,13 @@ NAMES = [name for name, uses in USES.items() if uses]
 SAMPLE = {*random.Random(7).sample(NAMES, 24), "Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Concat"}
 # Operators whose samples have a width that is a number for good: of heads, by whose root scores are scaled; of states, by which
 # weights are packed; of windows, by whose length signals are transformed.
-LACKS = {"Attention", "RNN", "STFT"}
+LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer"} | {  # expansions that count in numbers
+    f"com.microsoft::{name}"
+    for name in (
+        "EmbedLayerNormalization", "GatherBlockQuantized", "MoE", "MultiHeadAttention", "NGramRepeatBlock",
+        "QEmbedLayerNormalization", "Rfft", "RotaryEmbedding",
+    )
+}  # fmt: skip
 OPTIONS = {"threads": 1, "disabled": ALGORITHMS}
 
 
