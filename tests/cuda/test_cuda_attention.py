@@ -133,8 +133,13 @@ def test_larger_heads_and_wide_numbers_are_compiled_in_parts():
         graph_of(shapes_of(3, 5, size=600), heads=2, kv_heads=2),
         graph_of(shapes_of(3, 5), F64, heads=2, kv_heads=2),
     ):
-        steps = graphc.compile(graph, target=TARGET).plan().steps
+        model = graphc.compile(graph, target=TARGET)
+        steps = model.plan().steps
         assert "FusedAttention" not in {op for s in steps for op in s.ops} and not any(s.host for s in steps)
+        rng = np.random.default_rng(5)
+        arrays = [rng.uniform(-1, 1, s.shape).astype(s.dtype) for s in model.inputs]
+        (want,) = run_graph(graph, arrays)
+        np.testing.assert_allclose(model(*arrays), want, rtol=0, atol=1e-5)
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------

@@ -200,10 +200,15 @@ def test_large_heads(size: int, v_size: int):
 
 def test_larger_heads_are_computed_in_float32():
     graph = graph_of(shapes_of(3, 5, size=264), np.dtype("float16"), heads=2, kv_heads=2)
-    steps = graphc.compile(graph, target=TARGET).plan().steps
-    assert {op for s in steps for op in s.ops} == {"Cast", "FusedAttention", "RoundTo"} and not any(
-        s.host for s in steps
-    )
+    model = graphc.compile(graph, target=TARGET)
+    steps = model.plan().steps
+    assert {op for s in steps for op in s.ops} == {"Cast", "FusedAttention", "RoundTo"}
+    assert not any(s.host for s in steps)
+    rng = np.random.default_rng(5)
+    arrays = [rng.uniform(-1, 1, s.shape).astype(s.dtype) for s in model.inputs]
+    (want,) = run_graph(graph, arrays)
+    got = model(*arrays).astype(F64)
+    np.testing.assert_allclose(got, want.astype(F64), rtol=0, atol=2**-9)  # the reference is in float16, too
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
