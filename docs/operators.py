@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphc.op import Family, all_ops
+from graphc.op import Family, named_ops
 
 PAGE = Path(__file__).with_suffix(".md")
 
@@ -109,7 +109,7 @@ Of NaN the standard says nothing. It is kept, as in NumPy and PyTorch:
 
 
 def render() -> str:
-    ops = all_ops()
+    ops = named_ops()
     lines = [
         "# Operators",
         "",

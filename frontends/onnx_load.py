@@ -64,7 +64,7 @@ from graphc.frontends.onnx_versions import NEWEST_OPSET, RENAMED, Use, modernize
 from graphc.gradient import gradients, substituted
 from graphc.graph import Graph, Value, constant
 from graphc.objects import is_object
-from graphc.op import Op, all_ops
+from graphc.op import Op, named_ops
 from graphc.ops.raising import raising
 from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Spec, State
@@ -98,7 +98,7 @@ class _Importer:
         self.model, self.proto, self.given, self.types = model, model.proto, reading.given, dict(reading.types)
         self.problems = Problems()
         self.functions = Functions(self.proto.functions)
-        self.ops: dict[str, Op] = {name: op for name, op in all_ops().items() if not op.internal}
+        self.ops: dict[str, Op] = named_ops()
         self.count = 0
 
     def run(self) -> Graph:

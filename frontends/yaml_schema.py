@@ -25,7 +25,7 @@ from graphc.frontends.yaml_sections import SECTIONS
 from graphc.frontends.yaml_step import COMMON, STRUCTURES, Join
 from graphc.frontends.yaml_syntax import read_file
 from graphc.graph import Value
-from graphc.op import Attr, Op, all_ops
+from graphc.op import Attr, Op, named_ops
 from graphc.source_files import Folder
 
 WIDTH = 118  # of a line of the file
@@ -153,7 +153,7 @@ def _params(known: Known) -> dict[str, Any]:
 
 
 def _names(known: Known) -> list[str]:
-    return [*(known.blocks or ()), *layers(), *all_ops()]
+    return [*(known.blocks or ()), *layers(), *named_ops()]
 
 
 def _made(known: Known) -> list[LayerDefinition | BlockDefinition]:
@@ -203,11 +203,11 @@ def _step(known: Known) -> dict[str, Any]:
         "else": STEPS,
     }
     made = _made(known)
-    callees: dict[str, Any] = {op.name: _operator(op) for op in all_ops().values()}
+    callees: dict[str, Any] = {op.name: _operator(op) for op in named_ops().values()}
     for m in made:
         form = _callee(m, known)  # in a block that hides a layer or operator, its name means that
         callees[m.name] = {"anyOf": [form, callees[m.name]]} if m.name in callees else form
-    alone = {m.name for m in made if not known.needed(m)} | all_ops().keys()
+    alone = {m.name for m in made if not known.needed(m)} | named_ops().keys()
     step: dict[str, Any] = {"type": "object", "properties": structures | callees | common}
     if known.blocks is None:  # any name may be that of a block
         return {"anyOf": [{"type": "string", "examples": sorted(layers())}, step]}

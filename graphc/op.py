@@ -428,3 +428,8 @@ def all_ops() -> dict[str, Op]:
     """Every registered operator by name, sorted."""
     _load_all()
     return dict(sorted(_REGISTRY.items()))
+
+
+def named_ops() -> dict[str, Op]:
+    """Those that a file may name, in the same order."""
+    return {name: op for name, op in all_ops().items() if not op.internal}

@@ -15,6 +15,7 @@ from graphc.backends.reference import run
 from graphc.errors import CheckError, GraphcError, LoadError
 from graphc.frontends import yaml_schema
 from graphc.frontends.yaml_load import check, load_yaml, loads_yaml
+from graphc.op import all_ops
 from graphc.types import Sym
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -478,3 +479,10 @@ def test_the_page_tells_of_every_layer():
 
     words = set(re.findall(r"[a-z_0-9]+", _PAGE[_PAGE.index("## Layers") :]))
     assert set(layers()) <= words
+
+
+@pytest.mark.parametrize("name", [n for n, op in all_ops().items() if op.internal])
+def test_a_file_names_no_operator_of_the_compilers_own(name: str):
+    """Their operands are trusted: tables of addresses, packed weights."""
+    with pytest.raises(GraphcError, match=f"unknown layer '{name}'"):
+        loads_yaml(f"graphc: 1\ninputs: {{x: {{shape: [4, 3]}}}}\nnet: [{name}]\noutputs: {{y: last}}\n")

@@ -16,7 +16,7 @@ from graphc.frontends.yaml_load import loads_yaml
 from graphc.frontends.yaml_registry import layers
 from graphc.frontends.yaml_schema import known_by, schema
 from graphc.frontends.yaml_syntax import parse, read_file
-from graphc.op import all_ops
+from graphc.op import named_ops
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(ROOT.glob("examples/*/*.yaml"))
@@ -120,11 +120,11 @@ def test_what_is_wrong_does_not_fit(change: tuple[str, str], own: Draft202012Val
 
 def test_blocks_and_operators_tell_what_editors_show(own: Draft202012Validator):
     step: dict[str, Any] = own.schema["$defs"]["step"]["anyOf"][-1]["properties"]
-    assert step.keys() >= {*layers(), *all_ops(), "cbr", "tail"}
+    assert step.keys() >= {*layers(), *named_ops(), "cbr", "tail"}
     assert step["cbr"]["description"] == "convolution and friends"
     full = step["cbr"]["anyOf"][0]
     assert full["required"] == ["c"] and full["properties"]["k"] == {"default": 3}
-    assert {*step["Conv"]["properties"]} == {*all_ops()["Conv"].attrs, "inputs"}
+    assert {*step["Conv"]["properties"]} == {*named_ops()["Conv"].attrs, "inputs"}
     assert own.schema["$defs"]["whole"]["anyOf"][1]["examples"] == ["$classes", "$act"]
 
 
