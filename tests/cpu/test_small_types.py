@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from conformance.cases import cases as conformance_cases
 from targets import require
 
 import graphc
@@ -18,7 +19,6 @@ from graphc.frontends.onnx_data import DTYPES
 from graphc.graph import Builder, Value
 from graphc.ops.cast import E8M0, cast_array
 from graphc.types import dtype_name
-from tests.ops.test_conformance import cases as conformance_cases
 
 TARGETS = ("cpu:avx512", "cpu:avx2", "cpu:portable")
 SMALL_FLOATS = names("float", bits=range(1, 9))

@@ -226,3 +226,12 @@ def test_a_plan_from_disk_runs_without_numba_and_llvm(tmp_path: Path):
         subprocess.run(call, env=environment, cwd=tmp_path, check=True)
         results.append(np.load(out))
     np.testing.assert_array_equal(*results)
+
+
+def test_tests_import_each_other_from_the_folder_of_tests():
+    """`pytest` puts that folder on the path; only `python -m pytest` puts the one above it there."""
+    for file in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not [n for n in names if n.partition(".")[0] == "tests"], f"{file}, line {node.lineno}"

@@ -1,14 +1,9 @@
 """The ONNX backend suite in figures: what gives the expected results, by the reference and compiled, and what is machine code
-throughout.
-
-python -m tests.conformance [WORD …] [--list] [--page]     cases whose names have a word; all take some minutes
-"""
+throughout."""
 
 from __future__ import annotations
 
-import argparse
 import signal
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +18,10 @@ from graphc.errors import GraphcError
 from graphc.frontends.onnx_load import GRADIENT
 from graphc.frontends.onnx_versions import RENAMED
 from graphc.op import all_ops
-from tests.ops.test_conformance import KINDS, Case, as_object, cases, compare, failure
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "conformance.md"
+from .cases import KINDS, Case, as_object, cases, compare, failure
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 BEGIN, END = "<!-- figures: begin (python -m tests.conformance --page) -->", "<!-- figures: end -->"
 KNOWN = {  # why cases fail, by a part of their names
     "training_dropout": "the expected values are one draw of a random operator",
@@ -157,28 +153,7 @@ def figures(found: Sequence[Outcome]) -> str:
     return "\n".join([*lines, "", "Operators that are read, as records or as bodies of others:", "", *coverage()])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("words", nargs="*", metavar="WORD", help="part of the names of the cases to run")
-    parser.add_argument("--list", action="store_true", help="print each case that fails or has a step in NumPy")
-    parser.add_argument("--page", action="store_true", help="write the figures into docs/conformance.md")
-    args = parser.parse_args()
-    if args.page and args.words:
-        parser.error("--page is of all cases: leave the words out")
-    warnings.simplefilter("ignore")
-    found = []
-    for one in outcomes(args.words):
-        found.append(one)
-        if args.list and (one.wrong or one.compiled or one.host):
-            print(f"{one.name}: {one.wrong or one.compiled or '; '.join(one.host)}", flush=True)
-    print("\n".join(table(found)))
-    if args.page:
-        text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{figures(found)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def write_page(found: Sequence[Outcome]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{figures(found)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
