@@ -121,8 +121,9 @@ class Seam:
         for axes in self.bounded:
             produced += heads(axes, results[at : at + len(axes) + 1])
             at += len(axes) + 1
+        known = (*inputs, *results) if self.between else ()
         for node, sources in self.between:
-            operands = [s if s is None or isinstance(s, np.ndarray) else (*inputs, *results)[s] for s in sources]
+            operands = [known[s] if isinstance(s, int) else s for s in sources]
             produced += (np.ascontiguousarray(a) if a.ndim else a for a in node.run(operands))
         return [*inputs, *results[:computed], *produced]
 
