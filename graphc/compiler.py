@@ -20,6 +20,7 @@ import numpy as np
 from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
+from graphc.bundled import Bundled
 from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
@@ -164,7 +165,8 @@ class Compilation:
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
-        reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
+        structures = repr(self.reading.structures)
+        reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess, structures]
         asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = store.entry(key)
@@ -194,11 +196,13 @@ class Compilation:
         """The graph as the front end made it."""
         if self._loaded is None:
             from graphc import frontends
+            from graphc.bundles import opened
             from graphc.state import declared
 
             load = partial(frontends.load, reading=self.reading)
             mapped = self.backend.capabilities.maps_files
-            self._loaded = declared(self.origin.load(load, mapped=mapped), self.states)
+            loaded = declared(self.origin.load(load, mapped=mapped), self.states)
+            self._loaded = opened(loaded, dict(self.reading.structures))
         return self._loaded
 
     @property
@@ -362,6 +366,7 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.bundles import closed
         from graphc.growing import CantGrow, with_lengths
         from graphc.memory_limit import require_memory
         from graphc.segments import Segmented, conditions, cut, is_static
@@ -384,7 +389,8 @@ class Compilation:
             return self.backend.executable(g, made, key, many)
 
         if is_static(bound, compiled) or not self.backend.capabilities.needs_static_shapes:
-            return make(bound, key)
+            whole, results = closed(bound)
+            return make(bound, key) if whole is bound else Bundled(make(whole), results, len(whole.outputs))
         parts = cut(bound, self.backend.kernel_operators(), compiled)
         wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
 
@@ -444,7 +450,9 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     """
     producers = graph.producers()
     needed = set()
-    stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
+    known = not any(is_object(v.type) for v in graph.inputs)  # so are the elements of sequences
+    deciding = ((n, i) for n in graph.nodes for i in (*n.op.values, *(n.op.arranges if known else ())))
+    stack = [n.inputs[i] for n, i in deciding if i < len(n.inputs) and n.inputs[i] is not None]
     while stack:
         v = stack.pop()
         if v in needed or v.is_const or (v.type is not None and (v.type.rank > 1 or is_object(v.type))):

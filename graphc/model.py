@@ -19,6 +19,7 @@ from graphc.executable import PLANNING, Executable, Quick, Shared, remember, tak
 from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
 from graphc.signature import Signature, Spec
+from graphc.taken_apart import TakenApart
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Model:
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._apart = TakenApart(signature.inputs, lambda structures: Model(source.read(source.reading.also(structures=structures)), recipe))
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
 
@@ -330,8 +332,12 @@ class Model:
         values: arrays for inputs, which have their shapes; those that `valued` names are needed. Raises InputError where
         a symbolic dim is left open or one of these has no value.
         """
-        model, arrays = self._for(shapes or {}, values or {})
-        missing = [n for n in model.valued if n not in (values or {})]
+        values = self._arguments.completed(values) if values else {}
+        model, arrays = self._for(shapes or {}, values)
+        apart = model._apart.model_for(arrays) if model._apart.names <= values.keys() else None
+        if apart is not None:
+            return model._plan_apart(apart, arrays, values, many)
+        missing = [n for n in model.valued if n not in values]
         if missing:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
@@ -345,6 +351,25 @@ class Model:
             )
             plan = replace(plan, because=(reason,))
         return plan
+
+    def _plan_apart(
+        self, apart: Model, arrays: Sequence[np.ndarray], values: Mapping[str, Any], many: bool
+    ) -> Plan:
+        """The plan of the model for the tensors that inputs consist of, to be measured with inputs as callers give them."""
+
+        def named(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+            return dict(zip(apart._names, self._apart.tensors(arrays)))
+
+        shapes = {n: a.shape for n, a in zip(self._names, arrays) if n not in values}
+        plan = apart.plan(shapes, {n: a for n, a in named(arrays).items() if n not in shapes}, many=many)
+        measure = plan.measure
+        if measure is None:
+            return plan
+
+        def measured(feeds: Mapping[str, Any], rounds: int) -> Sequence[float]:
+            return measure(named([self._arguments.checked(i, feeds[n]) for i, n in enumerate(self._names)]), rounds)
+
+        return replace(plan, measure=measured)
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -396,6 +421,9 @@ class Model:
         if not self._objects:
             return self._run_arrays(arrays, out, stream)
         arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]  # boxed
+        apart = self._apart.model_for(arrays)
+        if apart is not None:
+            return apart._run(self._apart.tensors(arrays), out, stream)
         results = self._run_arrays(arrays, out, stream)
         return [a if s.content is None else given_back(unbox(a)) for s, a in zip(self.outputs, results)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Protocol, Union
 
 import numpy as np
@@ -93,6 +94,24 @@ class Sweep(Rewriter):
         if op is None:
             op, attrs = node.op, {**node.attrs, **(attrs or {})}
         return self.add(op, *inputs, name=node.name, outputs=[node.output.name], source=node.source, **(attrs or {}))
+
+    def inlined(
+        self, graph: Graph, operands: Sequence[Value | None], prefix: str, names: Mapping[Value, str] = MappingProxyType({})
+    ) -> list[Value | None]:
+        """The results of a held graph, whose nodes are copied here, over these operands. names: of results; other names begin with
+        the prefix."""
+        new: dict[Value, Value | None] = dict(zip(graph.inputs, operands))
+        for node in graph.nodes:
+            made = self.add(
+                node.op,
+                *(None if v is None else new.get(v, v) for v in node.inputs),
+                name=f"{prefix}/{node.name}",
+                outputs=[names.get(v, f"{prefix}/{v.name}") for v in node.outputs],
+                source=node.source,
+                **node.attrs,
+            )
+            new.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+        return [new.get(v, v) for v in graph.outputs]
 
     def reshaped(self, v: Value, shape: Sequence[int]) -> Value:
         return v if v.shape == tuple(shape) else self.add("Reshape", v, self.constant(shape, np.int64), allowzero=True)
