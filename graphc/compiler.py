@@ -20,7 +20,6 @@ import numpy as np
 from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
-from graphc.bundled import Bundled
 from graphc.classes import CantServeMany, Many, Pattern
 from graphc.errors import GraphcError, InputError
 from graphc.executable import Executable, value_key
@@ -29,6 +28,7 @@ from graphc.objects import is_object
 from graphc.origin import Origin, origin_of
 from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Signature, Spec
+from graphc.taken_apart import Bundled
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
@@ -448,11 +448,12 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     Only numbers and rows of numbers, and what is computed from those: sizes that follow from larger arrays are read
     between the segments of a run.
     """
+    from graphc.bundles import arranging
+
     producers = graph.producers()
     needed = set()
-    known = not any(is_object(v.type) for v in graph.inputs)  # so are the elements of sequences
-    deciding = ((n, i) for n in graph.nodes for i in (*n.op.values, *(n.op.arranges if known else ())))
-    stack = [n.inputs[i] for n, i in deciding if i < len(n.inputs) and n.inputs[i] is not None]
+    stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
+    stack += arranging(graph)
     while stack:
         v = stack.pop()
         if v in needed or v.is_const or (v.type is not None and (v.type.rank > 1 or is_object(v.type))):

@@ -141,7 +141,9 @@ class Model:
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
-        self._apart = TakenApart(signature.inputs, lambda structures: Model(source.read(source.reading.also(structures=structures)), recipe))
+        self._apart = TakenApart(
+            signature.inputs, lambda structures: Model(source.read(source.reading.also(structures=structures)), recipe)
+        )
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
 
@@ -352,9 +354,7 @@ class Model:
             plan = replace(plan, because=(reason,))
         return plan
 
-    def _plan_apart(
-        self, apart: Model, arrays: Sequence[np.ndarray], values: Mapping[str, Any], many: bool
-    ) -> Plan:
+    def _plan_apart(self, apart: Model, arrays: Sequence[np.ndarray], values: Mapping[str, Any], many: bool) -> Plan:
         """The plan of the model for the tensors that inputs consist of, to be measured with inputs as callers give them."""
 
         def named(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -81,7 +81,17 @@ def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda no
     wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
     written: tuple[Pass, ...] = (fold_constants, Decompose(keep, "decompose_domains", somehow, domains=True))
     decompose = Decompose(keep, compiles=somehow)
-    passes = (dissolve_objects, *written, *BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
+    passes = (
+        dissolve_objects,
+        *written,
+        *BOUND,
+        feature_maps,
+        *wanted,
+        decompose,
+        *BOUND,
+        Widen(compiles),
+        unchanged_states,
+    )
     return (*passes, HeldGraphs(passes))
 
 

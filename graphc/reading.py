@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.records import record
 from graphc.bundles import Structure
+from graphc.records import record
 from graphc.signature import Spec
 from graphc.types import TensorType
 

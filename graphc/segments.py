@@ -21,6 +21,7 @@ from graphc.executable import Executable, taken
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.held_programs import Bind, HeldPrograms, Plans, Wanted
 from graphc.loop_rows import CollectingLoop, collecting_loop
+from graphc.objects import own
 from graphc.report import Pending, Plan, StepInfo
 from graphc.sizes import holds_sizes, is_size_array
 
@@ -299,8 +300,8 @@ def _direct(parts: CutGraph) -> list[int] | None:
 
 
 def _own(a: np.ndarray) -> np.ndarray:
-    """The array, copied where it is a small part of a buffer."""
-    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else a
+    """What shares memory with nothing. An array is copied where it is a small part of a buffer."""
+    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else own(a)
 
 
 def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.graph import Graph, Node, Value
-from graphc.objects import Loose, ObjectType, is_object
+from graphc.objects import ObjectType, is_object
 from graphc.ops.control import trips
 from graphc.passes.fold_constants import fold_constants
 from graphc.passes.inline_branches import inline_branches
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
-from graphc.sizes import array_of
+from graphc.sizes import is_size
 from graphc.types import TensorType
 
 MOST_ELEMENTS = 256  # of one sequence: each is a value of the graph
@@ -137,18 +137,20 @@ def parts_of_known_sizes(node: Node, sweep: Sweep) -> Value | Skip | None:
     size = x.shape[axis]
     if not isinstance(size, int):
         return None
+    if is_size(size):
+        return Skip("the number of parts stands for many")
     if split is not None and split.data.ndim:
         sizes = split.data.tolist()
-        if sum(sizes) != size or any(n < 0 for n in sizes):
-            return Skip("the sizes of parts do not fit")
+        fit = sum(sizes) == size and all(n >= 0 for n in sizes)
     else:
         step = 1 if split is None else split.data.reshape(-1)[0].__index__()
-        if step < 1 or size > step * MOST_ELEMENTS:
-            return Skip(f"parts of {step} of a dim of {size}")
-        sizes = [step] * (size // step) + ([size % step] if size % step else [])
-    if not sizes or len(sizes) > MOST_ELEMENTS:
-        return _made(node, sweep, ()) if not sizes else Skip(f"it has more than {MOST_ELEMENTS} elements")
-    parts = sweep.add("Split", x, sweep.constant(array_of(sizes), np.int64), axis=axis, outputs=len(sizes))
+        fit = step >= 1 and size <= step * MOST_ELEMENTS
+        sizes = [min(step, size - at) for at in range(0, size, step)] if fit else []
+    if not fit or len(sizes) > MOST_ELEMENTS:
+        return Skip("the sizes of parts do not fit the dim, or are too many")
+    if not sizes:
+        return _made(node, sweep, ())
+    parts = sweep.add("Split", x, sweep.constant(sizes, np.int64), axis=axis, outputs=len(sizes))
     parts = parts if isinstance(parts, tuple) else (parts,)
     if split is None and not node.attrs["keepdims"]:
         axes = sweep.constant([axis], np.int64)

@@ -19,6 +19,7 @@ from graphc.dtypes import is_float
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Deferred, Op
 from graphc.passes.log import Log, LogEntry
+from graphc.types import MaybeNone
 
 MAX_TURNS = 32  # rewrites of one node's replacement in one sweep
 
@@ -96,8 +97,12 @@ class Sweep(Rewriter):
         return self.add(op, *inputs, name=node.name, outputs=[node.output.name], source=node.source, **(attrs or {}))
 
     def inlined(
-        self, graph: Graph, operands: Sequence[Value | None], prefix: str, names: Mapping[Value, str] = MappingProxyType({})
-    ) -> list[Value | None]:
+        self,
+        graph: Graph,
+        operands: Sequence[Value | None],
+        prefix: str,
+        names: Mapping[Value, str] = MappingProxyType({}),
+    ) -> list[Value | MaybeNone]:
         """The results of a held graph, whose nodes are copied here, over these operands. names: of results; other names begin with
         the prefix."""
         new: dict[Value, Value | None] = dict(zip(graph.inputs, operands))
