@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.objects import Content, ObjectType, is_object
-from graphc.op import Family
 from graphc.types import Sym, TensorType
 
 # What a value consists of: a tensor, elements, nothing (an optional that is empty).
@@ -119,15 +118,6 @@ def closed(graph: Graph) -> tuple[Graph, list[Made]]:
 def is_bundle(node: Node) -> bool:
     """Is what it makes no more than its operands?"""
     return node.op.name in ("SequenceConstruct", "SequenceEmpty", "Optional")
-
-
-def arranging(graph: Graph) -> Iterator[Value]:
-    """Positions and lengths of sequences of which it is known which elements they have where these values are."""
-    known: set[Value] = set()
-    for node in graph.nodes:
-        if node.op.family is Family.SEQUENCE and all(v in known for v in node.operands if is_object(v.type)):
-            known.update(node.outputs)
-            yield from (node.inputs[i] for i in node.op.arranges if i < len(node.inputs) and node.inputs[i] is not None)
 
 
 def without_bundles(graph: Graph) -> Graph:

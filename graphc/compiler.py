@@ -448,7 +448,7 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     Only numbers and rows of numbers, and what is computed from those: sizes that follow from larger arrays are read
     between the segments of a run.
     """
-    from graphc.bundles import arranging
+    from graphc.passes.dissolve_objects import arranging
 
     producers = graph.producers()
     needed = set()

@@ -6,11 +6,12 @@ finds one behind its operand leaves elements, or another such node. What none ap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.bundles import is_bundle
 from graphc.graph import Graph, Node, Value
 from graphc.objects import ObjectType, is_object
 from graphc.ops.control import trips
@@ -70,6 +71,16 @@ def _made(node: Node, sweep: Sweep, items: Sequence[Value]) -> Value | Skip:
     if of is None or isinstance(of, ObjectType) or of.dtype is None:
         return Skip("an empty sequence of what is not known")
     return sweep.remake(node, op="SequenceEmpty", attrs={"dtype": of.dtype})
+
+
+def arranging(graph: Graph) -> Iterator[Value]:
+    """Positions and lengths that, where they are known, tell which elements sequences have: those of sequences made of tensors."""
+    known: set[Value] = set()
+    for node in graph.nodes:
+        made = node.op.objects and (node.op.name in rules.rules or is_bundle(node))
+        if made and all(v in known for v in node.operands if is_object(v.type)):
+            known.update(node.outputs)
+            yield from (node.inputs[i] for i in node.op.arranges if i < len(node.inputs) and node.inputs[i] is not None)
 
 
 # --- sequences ----------------------------------------------------------------------------------------------------------
