@@ -448,12 +448,12 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     Only numbers and rows of numbers, and what is computed from those: sizes that follow from larger arrays are read
     between the segments of a run.
     """
-    from graphc.passes.dissolve_objects import arranging
+    from graphc.passes.dissolve_objects import arranging, dissolving
 
     producers = graph.producers()
     needed = set()
     stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
-    stack += arranging(graph)
+    stack += [v for n in dissolving(graph) for v in arranging(n)]
     while stack:
         v = stack.pop()
         if v in needed or v.is_const or (v.type is not None and (v.type.rank > 1 or is_object(v.type))):

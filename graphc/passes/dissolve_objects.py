@@ -6,7 +6,7 @@ finds one behind its operand leaves elements, or another such node. What none ap
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,14 +73,21 @@ def _made(node: Node, sweep: Sweep, items: Sequence[Value]) -> Value | Skip:
     return sweep.remake(node, op="SequenceEmpty", attrs={"dtype": of.dtype})
 
 
-def arranging(graph: Graph) -> Iterator[Value]:
-    """Positions and lengths that, where they are known, tell which elements sequences have: those of sequences made of tensors."""
-    known: set[Value] = set()
+def dissolving(graph: Graph, known: Iterable[Value] = ()) -> Iterator[Node]:
+    """Nodes of which nothing is left where their positions and lengths are known, as sequences and optionals are that are made of
+    tensors. known: others of these."""
+    apart = set(known)
     for node in graph.nodes:
         made = node.op.objects and (node.op.name in rules.rules or is_bundle(node))
-        if made and all(v in known for v in node.operands if is_object(v.type)):
-            known.update(node.outputs)
-            yield from (node.inputs[i] for i in node.op.arranges if i < len(node.inputs) and node.inputs[i] is not None)
+        if made and all(v in apart for v in node.operands if is_object(v.type)):
+            apart.update(node.outputs)
+            yield node
+
+
+def arranging(node: Node) -> list[Value]:
+    """The positions and lengths that it reads."""
+    found = (node.inputs[i] for i in node.op.arranges if i < len(node.inputs))
+    return [v for v in found if v is not None]
 
 
 # --- sequences ----------------------------------------------------------------------------------------------------------
