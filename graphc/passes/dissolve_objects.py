@@ -14,6 +14,7 @@ import numpy as np
 from graphc.bundles import is_bundle
 from graphc.graph import Graph, Node, Value
 from graphc.objects import ObjectType, is_object
+from graphc.op import Family
 from graphc.ops.control import trips
 from graphc.passes.fold_constants import fold_constants
 from graphc.passes.inline_branches import inline_branches
@@ -33,7 +34,7 @@ class DissolveObjects:
     name: str = "dissolve_objects"
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
-        while any(is_object(v.type) for n in graph.nodes for v in (*n.operands, *n.outputs)):
+        while any(n.op.family is Family.SEQUENCE or any(is_object(v.type) for v in n.operands) for n in graph.nodes):
             before = graph
             for step in (fold_constants, inline_branches, rules):
                 graph = step(graph, log)
