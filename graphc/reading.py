@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.bundles import Structure
 from graphc.records import record
 from graphc.signature import Spec
 from graphc.types import TensorType
@@ -23,7 +22,6 @@ class Reading:
     net: of a description that has several, by name; else the first
     preprocess: with the steps that a description prepares its inputs by
     fitting: the weights of a file must be those of its description; else zeros stand for those that are not
-    structures: of inputs that are no tensors, in the place of which those that they consist of are the inputs
     """
 
     given: frozenset[str] = frozenset()
@@ -32,23 +30,14 @@ class Reading:
     net: str | None = None
     preprocess: bool = True
     fitting: bool = True
-    structures: tuple[tuple[str, Structure], ...] = ()
 
     @property
     def declared(self) -> bool:
         """Are all inputs as the file declares them?"""
         return not self.given and not self.types
 
-    def also(
-        self,
-        given: frozenset[str] = frozenset(),
-        types: Mapping[str, TensorType] | None = None,
-        structures: tuple[tuple[str, Structure], ...] = (),
-    ) -> Reading:
-        types = {**dict(self.types), **(types or {})}
-        return replace(
-            self, given=self.given | given, types=tuple(types.items()), structures=(*self.structures, *structures)
-        )
+    def also(self, given: frozenset[str] = frozenset(), types: Mapping[str, TensorType] | None = None) -> Reading:
+        return replace(self, given=self.given | given, types=tuple({**dict(self.types), **(types or {})}.items()))
 
 
 AS_IT_IS = Reading()

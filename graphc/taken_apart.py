@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.bundles import MOST_TENSORS, Made, Structure, Whole, form, put_together, structure, tensors
 from graphc.errors import GraphcError
 from graphc.executable import PLANNING, Executable, remember
 from graphc.objects import box, own, unbox
+from graphc.structures import MOST_TENSORS, Made, Structures, Whole, form, put_together, structure, tensors
 
 if TYPE_CHECKING:
     from graphc.model import Model
@@ -24,7 +24,7 @@ FEW = 8  # models that are made without asking whether it is worth it
 class TakenApart:
     """The models of a source for each structure that its inputs have had. Where hardly two calls are alike, there are no more."""
 
-    def __init__(self, inputs: Sequence[Spec], read: Callable[[tuple[tuple[str, Structure], ...]], Model]) -> None:
+    def __init__(self, inputs: Sequence[Spec], read: Callable[[Structures], Model]) -> None:
         """read: the model in which these inputs are the tensors that they consist of."""
         self._read = read
         self._objects = [

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from passcheck import F32, build, ints, left, refused, rewritten
 
-from graphc.bundles import MOST_TENSORS, Whole, closed, form, opened, structure
+from graphc.bundles import closed, opened
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import interpret
 from graphc.objects import Loose, mapping, optional, sequence
 from graphc.passes.dissolve_objects import MOST_ELEMENTS, MOST_NODES, arranging, dissolve_objects, dissolving
+from graphc.structures import MOST_TENSORS, Whole, form, structure
 from graphc.types import TensorType
 from graphc.verify import verify
 
