@@ -408,6 +408,20 @@ def test_plans_come_from_the_disk(tmp_path, monkeypatch):
     same(model(text)([A, B, A]), -np.concatenate([A, B, A]))
 
 
+def test_weights_are_packed_once_for_all_structures():
+    w = np.random.default_rng(0).random((64, 64), np.float32)
+    b = Builder()
+    b.inputs.append(Value("s", sequence(TensorType(np.float32, ("n", 64)))))
+    joined = b.add("ConcatFromSequence", b.inputs[0], axis=0)
+    compiled = graphc.compile(b.build({"y": b.add("MatMul", joined, b.constant(w))}))
+    sizes = []
+    for count in range(1, 6):
+        items = [np.full((2, 64), k, np.float32) for k in range(count)]
+        np.testing.assert_allclose(compiled(items), np.concatenate(items) @ w, rtol=1e-5)
+        sizes.append(compiled._source.backend.weights.nbytes)
+    assert sizes[0] >= w.nbytes and len({*sizes}) == 1
+
+
 def test_steps_are_timed_with_what_callers_give():
     compiled = model(
         "g (seq(float[n, 3]) s, float[3] x) => (float[m, 3] y) { z = ConcatFromSequence<axis = 0>(s) y = Mul(z, x) }"
