@@ -874,12 +874,18 @@ def detection() -> Iterator[Model]:
         lambda: Of(lambda x, s: vision.ops.yolo_box(x, s, [10, 13, 16, 30], 3, 0.01, 32)),
         [((2, 16, 4, 5), of([[128, 160], [120, 200]], "int32"))],
     )
-    for name, aligned in (("ROI align", True), ("ROI align, not aligned", False)):
+    for name, aligned, images, opset, different in (
+        ("ROI align", True, 1, 16, ""),
+        ("ROI align, not aligned", False, 1, 11, ""),
+        ("ROI align, not aligned, 16", False, 1, 16, "it is aligned"),
+        ("ROI align of two images", True, 2, 16, "all regions are the first image's"),
+    ):
         yield Model(
             name,
             lambda a=aligned: Of(lambda x, b, n: vision.ops.roi_align(x, b, n, (3, 4), 0.5, 2, a)),
-            [(IMAGE, _regions, of([1, 2], "int32"))],
-            ("paddle.onnx 11", "paddle.onnx 16", "paddle2onnx 17"),
+            [((images, 6, 12, 10), _regions, of([3] if images == 1 else [1, 2], "int32"))],
+            (f"paddle.onnx {opset}", f"paddle2onnx {opset}"),
+            about={"different": different},
         )
 
 
