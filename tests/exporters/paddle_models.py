@@ -463,9 +463,8 @@ def pointwise() -> Iterator[Model]:
         ("shrink", lambda x: [F.softshrink(x), F.tanhshrink(x), F.softsign(x), F.thresholded_relu(x, 0.5)]),
         ("softmax", lambda x: [F.relu(x), F.softmax(x, 1), F.log_softmax(x, -1)]),
     ):
-        for opset in ("paddle.onnx 9", *BOTH):
-            if not (opset == "paddle.onnx 9" and name not in ("hard", "softmax")):
-                yield Model(f"activations: {name}", lambda f=function: Of(f), one, (opset,))
+        ways = ("paddle.onnx 9", *BOTH) if name in ("hard", "softmax") else BOTH
+        yield Model(f"activations: {name}", lambda f=function: Of(f), one, ways)
     yield Model(
         "activations: gelu by tanh",
         lambda: Of(lambda x: F.gelu(x, approximate=True)),
@@ -590,9 +589,15 @@ def norms() -> Iterator[Model]:
         ),
     ):
         yield Model(f"norm: {name}", make, image, ("paddle.onnx 11", "paddle2onnx 17"), BATCH)
-    for opset, about in ((13, {}), (17, {"invalid": "scale and bias have one axis"})):
-        made = lambda: nn.LayerNorm([12, 10])  # noqa: E731
-        yield Model(f"norm: layer over two axes, {opset}", made, image, (f"paddle.onnx {opset}",), BATCH, about)
+    for opset, invalid in ((13, ""), (17, "scale and bias have one axis")):
+        yield Model(
+            f"norm: layer over two axes, {opset}",
+            lambda: nn.LayerNorm([12, 10]),
+            image,
+            (f"paddle.onnx {opset}",),
+            BATCH,
+            {"invalid": invalid},
+        )
     yield Model("norm: batch 1d", lambda: nn.BatchNorm1D(5), batches(5), BOTH, BATCH)
     yield Model("norm: group, 18", lambda: nn.GroupNorm(3, 6), image, ("paddle.onnx 18", "paddle.onnx 21"), BATCH)
     yield Model("cosine similarity", lambda: Of(lambda x, y: F.cosine_similarity(x, y)), [((3, 4), (3, 4))])
