@@ -16,6 +16,7 @@ from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
 from graphc.passes.block_weights import block_weights
+from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
@@ -40,6 +41,7 @@ from graphc.verify import verify as verify_graph
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
     byte_products,
+    byte_convolutions,
     fold_constants,
     inline_branches,
     canonicalize,
@@ -64,6 +66,11 @@ BOUND: tuple[Pass, ...] = (
     merge_pads,
     common_subexpressions,
 )
+
+
+def shape_free(kernels: Collection[str]) -> tuple[Pass, ...]:
+    """SHAPE_FREE for a backend that has kernels for these operators."""
+    return tuple(p for p in SHAPE_FREE if not isinstance(p, Rewrite) or not p.makes or p.makes in kernels)
 
 
 @lru_cache(maxsize=1)
