@@ -226,8 +226,8 @@ class _Fuser:
                 if len(others) != 1 or others[0].shape != v.shape or v.shape != anchor.output.shape:
                     break
                 found, source = [reader, *found], others[0]
-            if found and source not in inside and source.dtype.itemsize < v.dtype.itemsize:
-                return found
+                if source.dtype.itemsize < v.dtype.itemsize:
+                    return found
         return []
 
     def _refusal(

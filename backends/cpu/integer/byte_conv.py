@@ -14,12 +14,14 @@ from graphc.backends.cpu.conv.window import Window, window_of
 from graphc.backends.cpu.integer.byte_conv_block import (
     BYTE_CONV,
     BYTE_DEPTHWISE,
+    MAX_OPERANDS,
     ByteConv,
     ByteConvTile,
     ByteDepthwise,
     ByteDepthwiseRow,
     tile_bytes,
 )
+from graphc.backends.cpu.integer.numbers import simplified, with_numbers
 from graphc.backends.cpu.integer.pixels import Pixels, finish, read_pixels, read_window, write_pixels
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
@@ -28,7 +30,10 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
+from graphc.dtypes import FLOAT32
+from graphc.expr import Expr
 from graphc.graph import Node, Value
+from graphc.lower.constants import constant
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
 from graphc.sizes import hint_of, need
@@ -64,11 +69,13 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     cut = (1, 1) if depthwise else (groups, BYTES.k)
     x, width = read_window(lo, node.inputs[0], w, *cut, fill)
     y, own = write_pixels(lo, group.output)
+    tree, numbers = with_numbers(simplified(group.expression), len(group.operands), MAX_OPERANDS)
     operands = [_operand(lo, v, group.output) for v in group.operands]
+    operands += [Operand(FLOAT32.numpy, "s", Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
     if depthwise:
-        _emit_depthwise(lo, group, w, x, y, operands)
+        _emit_depthwise(lo, group, w, x, y, tree, operands)
     else:
-        _emit_tiles(lo, group, w, x, width, y, operands)
+        _emit_tiles(lo, group, w, x, width, y, tree, operands)
     finish(lo, group, own)
 
 
@@ -124,7 +131,14 @@ def tile_of(target: Target, pixels: int, vectors: int) -> tuple[int, int]:
 
 
 def _emit_tiles(
-    lo: CpuLowering, group: Group, w: Window, x: Pixels, width: int, y: Pixels, operands: Sequence[Operand]
+    lo: CpuLowering,
+    group: Group,
+    w: Window,
+    x: Pixels,
+    width: int,
+    y: Pixels,
+    tree: Expr | None,
+    operands: Sequence[Operand],
 ) -> None:
     node, vl = group.anchor, lo.target.vl
     groups = node.attrs["group"]
@@ -146,7 +160,7 @@ def _emit_tiles(
     kinds = tuple((o.dtype.name, o.kind) for o in operands)
 
     def tile(nv: int, masked: bool) -> ByteConvTile:
-        return ByteConvTile(mr, nv, masked, group.expression, kinds)
+        return ByteConvTile(mr, nv, masked, tree, kinds)
 
     wide, edge = tile(nv, False), tile(last_nv, last_lanes < vl)
     units = groups * panels * rows
@@ -187,7 +201,7 @@ def _weights(lo: CpuLowering, node: Node, width: int, nv: int) -> Ref:
 
 # --- each channel by itself -------------------------------------------------------------------------------------------
 def _emit_depthwise(
-    lo: CpuLowering, group: Group, w: Window, x: Pixels, y: Pixels, operands: Sequence[Operand]
+    lo: CpuLowering, group: Group, w: Window, x: Pixels, y: Pixels, tree: Expr | None, operands: Sequence[Operand]
 ) -> None:
     node, vl = group.anchor, lo.target.vl
     (_, kh, kw), (_, sh, sw), (_, dh, dw) = w.kernel, w.stride, w.dilation
@@ -206,7 +220,7 @@ def _emit_depthwise(
     kinds = tuple((o.dtype.name, o.kind) for o in operands)
 
     def row(masked: bool) -> ByteDepthwiseRow:
-        return ByteDepthwiseRow(mr, kw, sw, dw, masked, group.expression, kinds)
+        return ByteDepthwiseRow(mr, kw, sw, dw, masked, tree, kinds)
 
     scratch, stride = lo.scratch(group.output.name, tile_bytes())
     args = BYTE_DEPTHWISE(

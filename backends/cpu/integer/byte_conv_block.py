@@ -34,7 +34,7 @@ BYTE_DEPTHWISE = Block(
     "scratch stride operands",
     record="ref n row pixel channel",
 )
-MAX_OPERANDS = 9
+MAX_OPERANDS = 24  # values that an epilogue reads, and its numbers
 
 # images [n, height, width, groups, channels] into a border of `fill`: above, below rows and left, right columns, and channels up
 # to y_group bytes of each group
@@ -93,3 +93,24 @@ class Border(Kernel, name="byte_border"):
     """Images of bytes in a border."""
 
     block: ClassVar[Block] = BORDER
+
+
+# the largest of windows of images [n, in_h, in_w, channels] of bytes. micro: of one window
+BYTE_POOL = Block(
+    "micro x y n in_h in_w out_h out_w k_h k_w s_h s_w d_h d_w p_h p_w x_n x_row x_h x_w x_pixel y_n y_row y_pixel channels"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BytePool(Kernel, name="byte_pool"):
+    """The largest bytes of windows."""
+
+    block: ClassVar[Block] = BYTE_POOL
+
+
+@dataclass(frozen=True, eq=False)
+class LargestBytes(Kernel, name="largest_bytes"):
+    """See integer/byte_pool_micro.py."""
+
+    block: ClassVar[Block] = BYTE_POOL
+    signed: bool

@@ -38,12 +38,24 @@ class Ending:
         mask: ir.Value | None,
     ) -> None:
         self.q, self.vl, self.epilogue, self.nv, self.mask = q, target.vl, epilogue, nv, mask
+        self.registers = target.registers
         self.dtype = INT32 if epilogue is None else epilogue.dtype
         self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
         self.records = [
             [q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)]
             for e in range(len(operands))
         ]
+        self.held = self._held()
+
+    def _held(self) -> dict[tuple[int, int], ir.Value]:
+        """What is the same for all pixels, in registers while there are some: operands, by number and vector."""
+        found: dict[tuple[int, int], ir.Value] = {}
+        for kind in ("s", "c"):
+            for e in (e for e, (_, k) in enumerate(self.operands) if k == kind):
+                vectors = range(self.nv if kind == "c" else 1)
+                if len(found) + len(vectors) <= self.registers // 2:
+                    found |= {(e, j): self._load(e, i64(0), j) for j in vectors}
+        return found
 
     def write(self, sums: ir.Value, to: ir.Value, pixel: ir.Value, j: int) -> None:
         """to: where the vector j of a pixel goes."""
@@ -53,7 +65,7 @@ class Ending:
         if self.epilogue is not None:
 
             def operand(i: int) -> ir.Value:
-                return sums if i == 0 else self._operand(i - 1, pixel, j, mask)
+                return sums if i == 0 else self._operand(i - 1, pixel, j)
 
             value = expr_code.emit_to_store(q, self.epilogue, operand, self.vl)
         value = q.narrow(value, self.dtype, self.vl)
@@ -62,9 +74,15 @@ class Ending:
         else:
             store(q, value, to, self.dtype, self.vl, mask)
 
-    def _operand(self, e: int, pixel: ir.Value, j: int, mask: ir.Value | None) -> ir.Value:
+    def _operand(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
+        kind = self.operands[e][1]
+        held = self.held.get((e, 0 if kind == "s" else j))
+        return self._load(e, pixel, j) if held is None else held
+
+    def _load(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
         q, b = self.q, self.q.b
         (dtype, kind), (ref, step, vector) = self.operands[e], self.records[e]
+        mask = self.mask if j == self.nv - 1 else None
         if kind == "s":
             return q.splat(q.load(q.pointer(ref), dtype, 1), self.vl)
         at = b.add(ref, b.mul(vector, i64(j)))

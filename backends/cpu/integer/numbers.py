@@ -1,0 +1,64 @@
+"""Expressions behind sums of bytes as kernels share them: the numbers of a layer are operands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from graphc import expr
+from graphc.dtypes import BY_NAME, is_integer
+from graphc.expr import Expr
+
+FLOAT32 = np.dtype(np.float32)
+COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of every network: they stay in the code
+
+
+def simplified(tree: Expr | None) -> Expr | None:
+    """Without the way to bytes and back of whole numbers that are bytes: float32(uint8(clip(rint(x), 0, 255)))."""
+    if tree is None or not tree.args:
+        return tree
+    e = replace(tree, args=tuple(part for a in tree.args if (part := simplified(a)) is not None))
+    if e.prim == "cast" and e.dtype == FLOAT32 and e.args[0].prim == "cast":
+        (part,), to = e.args[0].args, e.args[0].dtype
+        if part.dtype == FLOAT32 and is_integer(to) and to.itemsize == 1 and _is_clipped(part, to):
+            return part
+    return e
+
+
+def _is_clipped(e: Expr, to: np.dtype) -> bool:
+    """Is it a whole number in the range of a type? It is one that an int32 was made to: never NaN."""
+    low, high = np.iinfo(to).min, np.iinfo(to).max
+    if e.prim not in ("min", "max") or e.args[1].prim != "const" or not low <= e.args[1].number <= high:
+        return False
+    inner = e.args[0]
+    if inner.prim not in ("min", "max") or inner.prim == e.prim or inner.args[1].prim != "const":
+        return False
+    return low <= inner.args[1].number <= high and _is_whole(inner.args[0]) and _of_sums(inner.args[0])
+
+
+def _is_whole(e: Expr) -> bool:
+    if e.prim in ("add", "sub"):
+        return all(map(_is_whole, e.args))
+    return e.prim == "rint" or (e.prim == "const" and float(e.number).is_integer())
+
+
+def _of_sums(e: Expr) -> bool:
+    """Is it made of the sums and of constants alone?"""
+    return e.prim != "arg" or e.index == 0 if not e.args else all(map(_of_sums, e.args))
+
+
+def with_numbers(tree: Expr | None, operands: int, most: int) -> tuple[Expr | None, list[np.ndarray]]:
+    """The tree with operands behind the others, up to `most`, in the place of numbers that are not of every network; and these."""
+    numbers: dict[float, int] = {}
+
+    def named(e: Expr) -> Expr:
+        if e.prim == "const" and e.dtype == FLOAT32 and e.number not in COMMON:
+            if e.number not in numbers and operands + len(numbers) < most:
+                numbers[float(e.number)] = operands + 1 + len(numbers)
+            at = numbers.get(float(e.number))
+            return e if at is None else expr.arg(at, FLOAT32)
+        return replace(e, args=tuple(map(named, e.args))) if e.args else e
+
+    tree = None if tree is None else named(tree)
+    return tree, [np.asarray([n], BY_NAME["float32"].numpy) for n in numbers]
