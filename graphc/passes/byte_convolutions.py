@@ -22,6 +22,7 @@ byte_convolutions = Rewrite("byte_convolutions", makes="ConvBytes")
 
 FLOAT32 = np.dtype(np.float32)
 MOVES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "DepthToSpace", "SpaceToDepth")
+MOST_TAPS = 500  # of a mean: sums of as many bytes are exact in float32
 CHAIN = 8  # operators between a convolution and the QuantizeLinear behind it
 
 
@@ -72,6 +73,38 @@ def _refused(x: Codes, w: Codes) -> str:
 
 def _zero(codes: Codes, sweep: Sweep) -> Value:
     return sweep.constant(0, codes.dtype) if codes.zero is None else codes.zero
+
+
+@byte_convolutions.on("GlobalAveragePool", "AveragePool")
+def of_means(node: Node, sweep: Sweep) -> Value | Skip | None:
+    """A mean of dequantized bytes is a convolution of each channel by ones."""
+    x = codes_of(node.inputs[0], sweep)
+    if x is None or x.values.is_const:
+        return None
+    if not is_single(x.scale) or not x.scale.is_const or x.scale.dtype != FLOAT32 or _number(x.zero) is None:
+        return Skip("it has not one scale and one zero point")
+    _, channels, *size = node.inputs[0].shape
+    window = size if node.op.name == "GlobalAveragePool" else node.attrs["kernel_shape"]
+    if not all(isinstance(d, int) for d in (channels, *window)) or not 0 < math.prod(window) <= MOST_TAPS:
+        return Skip("its window is large, or not known")
+    attrs = {} if node.op.name == "GlobalAveragePool" else _window_of(node)
+    if attrs is None:
+        return Skip("it divides by other numbers at the border")
+    ones = sweep.constant(np.ones((channels, 1, *window), np.int8))
+    zeros = _zero(x, sweep), sweep.constant(0, np.int8)
+    total = sweep.add("Cast", sweep.add("ConvInteger", x.values, ones, *zeros, group=channels, **attrs), to=FLOAT32)
+    scale = x.scale.data.astype(np.float64).reshape(()) / math.prod(window)
+    return sweep.remake(node, total, sweep.constant(scale, FLOAT32), op="Mul")
+
+
+def _window_of(node: Node) -> dict | None:
+    """The attributes of the convolution that sums the windows of an AveragePool; None where it does not divide all by one number."""
+    pads = node.attrs["pads"]
+    if node.attrs["ceil_mode"] or node.attrs["auto_pad"] not in ("NOTSET", "VALID"):
+        return None
+    if pads and any(pads) and not node.attrs["count_include_pad"]:
+        return None
+    return {k: node.attrs[k] for k in ("strides", "pads", "dilations", "auto_pad")}
 
 
 # --- what lies between ------------------------------------------------------------------------------------------------

@@ -10,19 +10,32 @@ from graphc import expr
 from graphc.dtypes import BY_NAME, is_integer
 from graphc.expr import Expr
 
+PLAIN = {"arg", "const", "add", "sub", "mul", "min", "max", "rint", "cast"}
 FLOAT32 = np.dtype(np.float32)
 COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of every network: they stay in the code
 
 
 def simplified(tree: Expr | None) -> Expr | None:
-    """Without the way to bytes and back of whole numbers that are bytes: float32(uint8(clip(rint(x), 0, 255)))."""
-    if tree is None or not tree.args:
-        return tree
-    e = replace(tree, args=tuple(part for a in tree.args if (part := simplified(a)) is not None))
+    """Of an integer, without the way to bytes and back of whole numbers that are bytes, float32(uint8(clip(rint(x), 0, 255))), and
+    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show."""
+    return _simplified(tree) if tree is not None and is_integer(tree.dtype) and _is_plain(tree) else tree
+
+
+def _is_plain(e: Expr) -> bool:
+    """Does no sign of a zero become anything else?"""
+    return e.prim in PLAIN and all(map(_is_plain, e.args))
+
+
+def _simplified(e: Expr) -> Expr:
+    if not e.args:
+        return e
+    e = replace(e, args=tuple(map(_simplified, e.args)))
     if e.prim == "cast" and e.dtype == FLOAT32 and e.args[0].prim == "cast":
         (part,), to = e.args[0].args, e.args[0].dtype
         if part.dtype == FLOAT32 and is_integer(to) and to.itemsize == 1 and _is_clipped(part, to):
             return part
+    if e.prim == "add" and e.args[0].prim == "rint" and e.args[1].prim == "const" and e.args[1].number == 0:
+        return e.args[0]
     return e
 
 
