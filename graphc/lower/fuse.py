@@ -219,13 +219,13 @@ class _Fuser:
             found: list[Node] = []
             source, reader = v, node
             while source not in inside and source not in self.results and self.consumers.get(source) == [reader]:
-                reader = self.producers.get(source)
-                if reader is None or reader in self.owner or not self._is_elementwise(reader):
+                maker = self.producers.get(source)
+                if maker is None or maker in self.owner or not self._is_elementwise(maker):
                     break
-                others = [u for u in reader.operands if not _is_immediate(u)]
+                others = [u for u in maker.operands if not _is_immediate(u)]
                 if len(others) != 1 or others[0].shape != v.shape or v.shape != anchor.output.shape:
                     break
-                found, source = [reader, *found], others[0]
+                found, source, reader = [maker, *found], others[0], maker
                 if source.dtype.itemsize < v.dtype.itemsize:
                     return found
         return []

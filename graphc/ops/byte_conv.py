@@ -21,7 +21,7 @@ from graphc.op import Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import require_dtype
 from graphc.ops.qproduct import INT8, INT32, UINT8, moved
 from graphc.ops.window import CONV_ATTRS, conv, conv_macs, conv_shape
-from graphc.types import TensorType
+from graphc.types import TensorType, number, numbers
 
 EXACT = 2**24  # whole numbers of float32 up to here are exact
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -51,6 +51,8 @@ def _expand(b: Builder, call: Call) -> Value:
 
 
 def _centred_conv(b: Builder, call: Call, x: Value, w: Value, fill: Value) -> Value:
+    if 255 * 128 * math.prod(w.type.shape[1:]) < EXACT:  # whatever the weights are, and for many numbers of channels
+        return _conv_of(b, call, _centred(b, x, fill, FLOAT32), b.add("Cast", w, to=FLOAT32))
     group = call.attrs.group
     sizes = _magnitudes(w)
     most = len(sizes) if group == 1 else 1
@@ -73,7 +75,7 @@ def _conv_of(b: Builder, call: Call, x: Value, w: Value) -> Value:
 
 def _magnitudes(w: Value) -> np.ndarray:
     """[channels, filters]: the largest that a sum over the window of one input channel can be."""
-    channels, window = w.type.shape[1], math.prod(w.type.shape[2:])
+    channels, window = number(w.type.shape[1]), math.prod(numbers(w.type.shape[2:]))
     if not w.is_const:
         return np.full((channels, 1), 255.0 * 128 * window)
     return 255 * np.abs(w.data.astype(np.float64)).reshape(len(w.data), channels, window).sum(2).T
@@ -148,7 +150,8 @@ def emit_integer_conv(b: Builder, call: Call, x: Value, x_zero: Value | None, w:
         count = b.constant(math.prod(w.type.shape[1:]), INT32)
         inputs = b.add("Sub", inputs, b.add("Mul", _number(b, z), count))
     if call.attrs.group > 1:  # to each filter the sums of its group
-        of = np.arange(w.type.shape[0]) // (w.type.shape[0] // call.attrs.group)
+        filters = number(w.type.shape[0])
+        of = np.arange(filters) // (filters // call.attrs.group)
         inputs = b.add("Gather", inputs, b.constant(of, np.int64), axis=1)
     y = y if y.type.shape in ((), (1,)) else b.add("Reshape", y, b.constant([-1, *[1] * (rank - 2)], np.int64))
     return b.add("Sub", total, b.add("Mul", y, inputs))

@@ -230,6 +230,7 @@ def _conv_integer_reference(x, w, x_zero=None, w_zero=None, **attrs):
 
 def _conv_integer_expand(b, call: Call):
     x, w, x_zero, w_zero = (*call.inputs, None, None)[:4]
+    assert x is not None and w is not None
     return emit_integer_conv(b, call, x, x_zero, w, w_zero)
 
 
@@ -294,6 +295,7 @@ def _qlinear_conv_reference(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_z
 def _qlinear_conv_expand(b, call: Call):
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*call.inputs, None)[:9]
     factor = _emit_factor(b, x_scale, _emit_channels(b, w_scale, call.rank(0), 1), y_scale)
+    assert x is not None and w is not None
     total = emit_integer_conv(b, call, x, x_zero, w, w_zero)
     if bias is not None:
         total = b.add("Add", total, _emit_channels(b, bias, call.rank(0), 1))

@@ -202,9 +202,10 @@ def _divided(v: Value, by: float, sweep: Sweep, most: int) -> Value | None:
     if not sweep.sole(v):
         return None
     if made.op.name == "Mul":
-        i = next((i for i in (1, 0) if made.inputs[i].is_const), None)
-        factor = None if i is None else _quotient(made.inputs[i], by, sweep)
-        return None if factor is None else sweep.add("Mul", made.inputs[1 - i], factor)
+        first, second = made.operands
+        factor, other = (second, first) if second.is_const else (first, second)
+        quotient = _quotient(factor, by, sweep) if factor.is_const else None
+        return None if quotient is None else sweep.add("Mul", other, quotient)
     parts = [None if u is None else _divided(u, by, sweep, most - 1) for u in made.inputs]
     if any(part is None and u is not None for part, u in zip(parts, made.inputs)):
         return None

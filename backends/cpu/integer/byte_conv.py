@@ -66,10 +66,10 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     depthwise = is_depthwise(node)
     groups = node.attrs["group"]
     fill = lo.read(node.inputs[2]).ref
-    cut = (1, 1) if depthwise else (groups, BYTES.k)
-    x, width = read_window(lo, node.inputs[0], w, *cut, fill)
+    cut, depth = (1, 1) if depthwise else (groups, BYTES.k)
+    x, width = read_window(lo, node.inputs[0], w, cut, depth, fill)
     y, own = write_pixels(lo, group.output)
-    tree, numbers = with_numbers(simplified(group.expression), len(group.operands), MAX_OPERANDS)
+    tree, numbers = with_numbers(simplified(group.expression, _known(group)), len(group.operands), MAX_OPERANDS)
     operands = [_operand(lo, v, group.output) for v in group.operands]
     operands += [Operand(FLOAT32.numpy, "s", Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
     if depthwise:
@@ -77,6 +77,19 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     else:
         _emit_tiles(lo, group, w, x, width, y, tree, operands)
     finish(lo, group, own)
+
+
+def _known(group: Group) -> set[int]:
+    """The arguments of its expression that are small numbers: int32 times or plus any of them is finite."""
+    most = float(np.finfo(np.float32).max) / 2**40
+    return {
+        0,
+        *(
+            i
+            for i, v in enumerate(group.operands, 1)
+            if v.is_const and np.all(np.abs(v.data.astype(np.float64)) < most)
+        ),
+    }
 
 
 @dataclass(frozen=True)

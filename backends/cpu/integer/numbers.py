@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,12 @@ FLOAT32 = np.dtype(np.float32)
 COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of every network: they stay in the code
 
 
-def simplified(tree: Expr | None) -> Expr | None:
+def simplified(tree: Expr | None, known: Container[int]) -> Expr | None:
     """Of an integer, without the way to bytes and back of whole numbers that are bytes, float32(uint8(clip(rint(x), 0, 255))), and
-    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show."""
-    return _simplified(tree) if tree is not None and is_integer(tree.dtype) and _is_plain(tree) else tree
+    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show.
+
+    known: which operands are never NaN, nor infinite."""
+    return _simplified(tree, known) if tree is not None and is_integer(tree.dtype) and _is_plain(tree) else tree
 
 
 def _is_plain(e: Expr) -> bool:
@@ -26,28 +29,28 @@ def _is_plain(e: Expr) -> bool:
     return e.prim in PLAIN and all(map(_is_plain, e.args))
 
 
-def _simplified(e: Expr) -> Expr:
+def _simplified(e: Expr, known: Container[int]) -> Expr:
     if not e.args:
         return e
-    e = replace(e, args=tuple(map(_simplified, e.args)))
+    e = replace(e, args=tuple(_simplified(a, known) for a in e.args))
     if e.prim == "cast" and e.dtype == FLOAT32 and e.args[0].prim == "cast":
         (part,), to = e.args[0].args, e.args[0].dtype
-        if part.dtype == FLOAT32 and is_integer(to) and to.itemsize == 1 and _is_clipped(part, to):
+        if part.dtype == FLOAT32 and is_integer(to) and to.itemsize == 1 and _is_clipped(part, to, known):
             return part
     if e.prim == "add" and e.args[0].prim == "rint" and e.args[1].prim == "const" and e.args[1].number == 0:
         return e.args[0]
     return e
 
 
-def _is_clipped(e: Expr, to: np.dtype) -> bool:
-    """Is it a whole number in the range of a type? It is one that an int32 was made to: never NaN."""
+def _is_clipped(e: Expr, to: np.dtype, known: Container[int]) -> bool:
+    """Is it a whole number in the range of a type, and never NaN?"""
     low, high = np.iinfo(to).min, np.iinfo(to).max
     if e.prim not in ("min", "max") or e.args[1].prim != "const" or not low <= e.args[1].number <= high:
         return False
     inner = e.args[0]
     if inner.prim not in ("min", "max") or inner.prim == e.prim or inner.args[1].prim != "const":
         return False
-    return low <= inner.args[1].number <= high and _is_whole(inner.args[0]) and _of_sums(inner.args[0])
+    return low <= inner.args[1].number <= high and _is_whole(inner.args[0]) and _is_known(inner.args[0], known)
 
 
 def _is_whole(e: Expr) -> bool:
@@ -56,9 +59,9 @@ def _is_whole(e: Expr) -> bool:
     return e.prim == "rint" or (e.prim == "const" and float(e.number).is_integer())
 
 
-def _of_sums(e: Expr) -> bool:
-    """Is it made of the sums and of constants alone?"""
-    return e.prim != "arg" or e.index == 0 if not e.args else all(map(_of_sums, e.args))
+def _is_known(e: Expr, known: Container[int]) -> bool:
+    """Is it made of the sums and of such operands alone? Their products with int32s do not leave float32's range by much."""
+    return all(_is_known(a, known) for a in e.args) and (e.prim != "arg" or e.index in known)
 
 
 def with_numbers(tree: Expr | None, operands: int, most: int) -> tuple[Expr | None, list[np.ndarray]]:
