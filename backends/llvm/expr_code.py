@@ -11,7 +11,7 @@ from graphc.backends.llvm import vmath
 from graphc.backends.llvm.emit import F32, F64, I32, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
 from graphc.dtypes import BY_NAME, is_float, is_integer, is_narrow, is_signed
-from graphc.expr import Expr
+from graphc.expr import Expr, clipped
 
 
 def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
@@ -246,9 +246,8 @@ def _is_small(e: Expr) -> bool:
     (x,) = e.args
     if x.dtype != np.float32 or not is_integer(e.dtype) or e.dtype.itemsize > 2 or BY_NAME[e.dtype.name].bits < 8:
         return False
-    ends = (x, x.args[0]) if x.prim in ("min", "max") else ()
-    numbers = [part.args[1].number for part in ends if part.prim in ("min", "max") and part.args[1].prim == "const"]
-    return len(numbers) == len({part.prim for part in ends}) == 2 and all(abs(n) < 2**31 for n in numbers)
+    found = clipped(x)
+    return found is not None and all(abs(n) < 2**31 for n in found[1:])
 
 
 def _small(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:

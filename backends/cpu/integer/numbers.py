@@ -11,7 +11,7 @@ from graphc import expr
 from graphc.dtypes import BY_NAME, is_integer
 from graphc.expr import Expr
 
-PLAIN = {"arg", "const", "add", "sub", "mul", "min", "max", "rint", "cast"}
+PLAIN = {"arg", "const", "add", "sub", "mul", "min", "max", "rint", "cast", "select", "gt", "bitcast", "xor"}
 FLOAT32 = np.dtype(np.float32)
 COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of every network: they stay in the code
 
@@ -26,7 +26,8 @@ def simplified(tree: Expr | None, known: Container[int]) -> Expr | None:
 
 def _is_plain(e: Expr) -> bool:
     """Does no sign of a zero become anything else?"""
-    return e.prim in PLAIN and all(map(_is_plain, e.args))
+    shows = e.prim == "bitcast" and not is_integer(e.args[0].dtype)
+    return e.prim in PLAIN and not shows and all(map(_is_plain, e.args))
 
 
 def _simplified(e: Expr, known: Container[int]) -> Expr:
@@ -44,13 +45,10 @@ def _simplified(e: Expr, known: Container[int]) -> Expr:
 
 def _is_clipped(e: Expr, to: np.dtype, known: Container[int]) -> bool:
     """Is it a whole number in the range of a type, and never NaN?"""
-    low, high = np.iinfo(to).min, np.iinfo(to).max
-    if e.prim not in ("min", "max") or e.args[1].prim != "const" or not low <= e.args[1].number <= high:
+    found, info = expr.clipped(e), np.iinfo(to)
+    if found is None or not info.min <= found[1] <= found[2] <= info.max:
         return False
-    inner = e.args[0]
-    if inner.prim not in ("min", "max") or inner.prim == e.prim or inner.args[1].prim != "const":
-        return False
-    return low <= inner.args[1].number <= high and _is_whole(inner.args[0]) and _is_known(inner.args[0], known)
+    return _is_whole(found[0]) and _is_known(found[0], known)
 
 
 def _is_whole(e: Expr) -> bool:
