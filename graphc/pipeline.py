@@ -34,12 +34,14 @@ from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.passes.unchanged_states import unchanged_states
+from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.passes.widen import Widen, compiles_somehow
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
+    unsigned_bytes,
     byte_products,
     byte_convolutions,
     fold_constants,

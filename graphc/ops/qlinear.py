@@ -300,7 +300,16 @@ def _qlinear_conv_expand(b, call: Call):
     if bias is not None:
         total = b.add("Add", total, _emit_channels(b, bias, call.rank(0), 1))
     total = b.add("Cast", total, to=factor.dtype)
-    return emit_quantized(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
+    return _emit_quantized_bytes(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
+
+
+def _emit_quantized_bytes(b, q, zero, dtype):
+    """As `emit_quantized`; signed bytes as unsigned ones, which the next convolution reads, moved by 128."""
+    if dtype != np.int8 or not zero.is_const:
+        return emit_quantized(b, q, zero, dtype)
+    moved = b.constant((zero.data.astype(np.int16) + 128).astype(np.uint8))
+    codes = emit_quantized(b, q, moved, moved.dtype)
+    return b.add("BitCast", b.add("BitwiseXor", codes, b.constant(128, np.uint8)), to=dtype)
 
 
 def _qlinear_conv_cases() -> tuple[Case, ...]:
