@@ -216,7 +216,8 @@ class Compilation:
             from graphc import pipeline
 
             infos: list[PassInfo] = []
-            self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.request.disabled, infos)
+            passes = pipeline.shape_free(self.backend.kernel_operators())
+            self._graph = _run_passes(self.loaded, passes, self.request.disabled, infos)
             self._infos = tuple(infos)
             self.origin.release()
         return self._graph
