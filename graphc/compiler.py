@@ -216,7 +216,8 @@ class Compilation:
             from graphc import pipeline
 
             infos: list[PassInfo] = []
-            self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.request.disabled, infos)
+            passes = pipeline.shape_free(self.backend.kernel_operators())
+            self._graph = _run_passes(self.loaded, passes, self.request.disabled, infos)
             self._infos = tuple(infos)
             self.origin.release()
         return self._graph
@@ -302,7 +303,13 @@ class Compilation:
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:
         """The executable for these input types (and the values of shape-like inputs), from disk."""
-        return self.backend.load(self._plan_key(types, values))
+        key = self._plan_key(types, values)
+        found = self.backend.load(key)
+        if found is None and self.planned:
+            from graphc.kept_segments import find
+
+            found = find(self.backend, key, lambda arrays: self.bind(types, values))
+        return found
 
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
         """The same, made now."""
@@ -318,7 +325,15 @@ class Compilation:
     def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
         """An executable for many shapes, these among them, from disk."""
         pattern = self._pattern(arrays, valued)
-        return None if pattern is None else self.backend.load_many(self._many_key(pattern), arrays)
+        if pattern is None:
+            return None
+        key = self._many_key(pattern)
+        found = self.backend.load_many(key, arrays)
+        if found is None and self.planned:
+            from graphc.kept_segments import find_many
+
+            found = find_many(self.backend, key, lambda arrays: self.bind_many(arrays, valued), arrays)
+        return found
 
     def bind_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
         """An executable for many shapes, these among them, made now; None where there are no others."""
@@ -384,8 +399,9 @@ class Compilation:
         from graphc.bind import bind
         from graphc.bundles import closed
         from graphc.growing import CantGrow, with_lengths
+        from graphc.kept_segments import part_key
         from graphc.memory_limit import require_memory
-        from graphc.segments import Segmented, conditions, cut, is_static
+        from graphc.segments import conditions, cut, is_static, segmented
         from graphc.taken_apart import Bundled
 
         passes = list(self._infos)
@@ -406,30 +422,54 @@ class Compilation:
             return self.backend.executable(g, made, key, many)
 
         if is_static(bound, compiled) or not self.backend.capabilities.needs_static_shapes:
-            whole, results = closed(bound)
-            return make(bound, key) if whole is bound else Bundled(make(whole), results, len(whole.outputs))
+            tensors, results = closed(bound)
+            return make(bound, key) if tensors is bound else Bundled(make(tensors), results, len(tensors.outputs))
         parts = cut(bound, self.backend.kernel_operators(), compiled)
-        wanted = {*shape_like_inputs(parts.suffix), *conditions(parts.suffix, compiled)}
+        keys: list[str] = []
+
+        def make_part(g: Graph, number: int | None) -> Executable:
+            if key is None or number is None:
+                return make(g)
+            keys.append(part_key(key, number))
+            return make(g, keys[-1])
 
         def plan(g: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
-            return self._compile_suffix(g, arrays, valued, many if g is parts.suffix else None)
+            if g is parts.suffix:
+                return self._compile_suffix(g, arrays, valued, many, whole)
+            return self._compile_suffix(g, arrays, valued)
 
-        def values_of(g: Graph) -> set[str]:
+        def wanted(g: Graph) -> set[str]:
             return {*shape_like_inputs(g), *conditions(g, compiled)}
 
-        return Segmented(parts, wanted, make, plan, self.backend.outlook, compiled, many is None, values_of)
+        cut_graph = segmented(parts, wanted, make_part, plan, self.backend.outlook, compiled, many is None)
+        end = "" if many is None else f"-{many.digest()}"
+        whole = f"{key}{end}" if keys else None
+        if whole is not None and self.backend.capabilities.stores_plans:
+            self.backend.keep_cut(whole, cut_graph.document([k + end for k in keys]))
+        return cut_graph
 
     def _compile_suffix(
-        self, suffix: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], begun: Many | None
+        self,
+        suffix: Graph,
+        arrays: Sequence[np.ndarray],
+        valued: Sequence[int],
+        begun: Many | None = None,
+        whole: str | None = None,
     ) -> tuple[Executable, bool]:
-        """The rest of a graph, and whether it is for many sizes, as it is where it can be. begun: the sizes of what came before.
-        Raises CantServeMany where these are many, and others must not follow."""
+        """The rest of a graph, and whether it is for many sizes, as it is where it can be. begun: the sizes of what came before;
+        whole: the key of the graph, where it is kept. Raises CantServeMany where the sizes are many, and others must not follow."""
+        from graphc.kept_segments import suffix_key, suffixes_key
+
         self.origin.check()
+
+        def many_key(pattern: Pattern) -> str | None:
+            return None if whole is None else suffixes_key(whole, pattern.key)
+
         if begun is not None:
             try:
                 with begun.going_on(arrays):
                     pattern = Pattern(suffix.inputs, arrays, valued, begun)
-                    return self._compile(suffix, pattern.types, pattern.values, None, pattern.many), True
+                    return self._compile(suffix, pattern.types, pattern.values, many_key(pattern), pattern.many), True
             except Exception as error:
                 if classes.STRICT:
                     raise
@@ -438,13 +478,14 @@ class Compilation:
             pattern = Pattern(suffix.inputs, arrays, valued)
             if pattern.open:
                 try:
-                    return self._compile_many(suffix, pattern), True
+                    return self._compile_many(suffix, pattern, many_key(pattern)), True
                 except Exception:
                     if classes.STRICT:
                         raise
         names = [v.name for v in suffix.inputs]
         types = {n: TensorType(a.dtype, a.shape) for n, a in zip(names, arrays)}
-        return self._compile(suffix, types, {names[i]: arrays[i] for i in valued}), False
+        key = None if whole is None else suffix_key(whole, arrays, valued)
+        return self._compile(suffix, types, {names[i]: arrays[i] for i in valued}, key), False
 
 
 class Apart(Compilation):

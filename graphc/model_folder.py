@@ -47,6 +47,9 @@ class ModelFolder:
     def has_plans(self) -> bool:
         return next(self.folder.glob("plan-*.json"), None) is not None
 
+    def has_plan(self, key: str) -> bool:
+        return (self.folder / f"plan-{key}.json").exists()
+
     def plans(self, prefix: str) -> list[str]:
         """Keys of the plans that begin so."""
         return sorted(p.stem.removeprefix("plan-") for p in self.folder.glob(f"plan-{prefix}-*.json"))

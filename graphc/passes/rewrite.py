@@ -138,7 +138,7 @@ Rule = Callable[[Node, Sweep], Union[Value, Sequence[Value], Skip, None]]
 class Rewrite:
     """A pass made of rules. What the rewrites leave unread is removed at once, so that it does not count as a reader.
 
-    makes: of a fusion (graphc/passes/fuse_*.py), the operator that others become. It runs for backends with a kernel for that.
+    makes: of a fusion (graphc/passes/fuse_*.py, and others that say so), the operator that others become. It runs for backends with a kernel for that.
     accepts: does the backend compile a node as it was made? For uses that not every kernel of the operator has.
 
     >>> drop = Rewrite("drop_identity")

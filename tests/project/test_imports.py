@@ -27,7 +27,7 @@ PARTS = {
     "lower": "lower",
     "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
     "disk": "origin store model_folder documents fingerprint",
-    "run": "backend executable segments loop_rows held_programs model taken_apart arguments session session_file sessions growing_plans in_place room",
+    "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments session session_file sessions growing_plans in_place room",
     "zoo": "zoo",
     "driver": "compiler",
     "gradient": "gradient",
