@@ -82,7 +82,7 @@ def compile(  # noqa: A001  (the field's name)
     compilation = Compilation(origin, target, request, backend, reading, states or {})
     model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
     signature = compilation.signature
-    ready = all(s.is_static and s.content is None for s in signature.inputs) or shapes
+    ready = all(s.is_static for s in signature.inputs) or shapes
     if ready and not signature.valued:
         model.prepare(shapes)
         if not shapes:
