@@ -67,6 +67,8 @@ The standard's text decides; where it is silent, what the exporters of such file
   file does not tell.
 - An `If` of which one branch has no valid types runs as long as the other one is taken. (ONNX Runtime does so where only the
   inputs' shapes tell, and refuses a file whose ranks do.)
+- `Compress` without `axis` takes a condition of any rank, flattened as its operand is (PaddlePaddle's exporter gives a mask of the
+  operand's shape; the standard asks for one axis, ONNX Runtime takes any).
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,7 +57,7 @@ class Stage:
 class Capabilities:
     """What a backend can do with a model, and what it needs of one.
 
-    stores_plans         keeps plans on disk: then `identity`, `keep_in` and `load` are called
+    stores_plans         keeps plans on disk: then `identity`, `keep_in`, and all that load or keep are called
     maps_files           takes what it needs of constants while it plans: they may be views of mapped files
     needs_static_shapes  plans graphs whose shapes are all known: others are cut where data decides (graphc/segments.py)
     many_sizes           one plan for many sizes (graphc/sizes.py): then `load_many` is called, `executable` and `draft` with
@@ -152,6 +152,16 @@ class Backend(Protocol):
 
     def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> Executable | None:
         """What was kept under a key for many sizes, these among them; None where nothing was."""
+        ...
+
+    def keep_cut(self, key: str, document: dict[str, Any]) -> None:
+        """Keep what a graph that was cut consists of: its 'programs' are keys of plans."""
+        ...
+
+    def load_cut(self, key: str) -> dict[str, Any] | None: ...
+
+    def load_cuts(self, key: str) -> Iterable[tuple[str, dict[str, Any]]]:
+        """Those for many sizes, with their keys, which begin so."""
         ...
 
 

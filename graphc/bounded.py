@@ -7,10 +7,7 @@ who reads the results takes views.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from math import prod
 
 import numpy as np
 
@@ -28,26 +25,11 @@ class Bounded:
     node: Node
     static: Node
 
-    def results(self, made: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The node's results from those of the bounded form; views."""
-        *buffers, total = made
-        size = int(total)
-        return [_head(a, axis, size) for a, axis in zip(buffers, self._axes)]
-
-    @cached_property
-    def _axes(self) -> list[int | None]:
+    @property
+    def axes(self) -> tuple[int | None, ...]:
         """Of each result, the axis of that dim."""
         shapes = [v.type.shape for v in self.node.outputs]
-        return [next((i for i, d in enumerate(shape) if isinstance(d, Sym)), None) for shape in shapes]
-
-
-def _head(buffer: np.ndarray, axis: int | None, size: int) -> np.ndarray:
-    if axis is None:
-        return buffer
-    if axis == 0:
-        return buffer[:size]
-    shape = [*buffer.shape[:axis], size, *buffer.shape[axis + 1 :]]
-    return buffer.reshape(-1)[: prod(shape)].reshape(shape)
+        return tuple(next((i for i, d in enumerate(shape) if isinstance(d, Sym)), None) for shape in shapes)
 
 
 def bounded(node: Node) -> Bounded | None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from graphc.bind import bind
 from graphc.errors import GraphcError
-from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
+from graphc.executable import Executable, taken
 from graphc.graph import Graph, Node
 from graphc.interpret import run_graph
 from graphc.objects import is_object
+from graphc.segmented import Plans
 from graphc.sizes import is_size_array
 
 # (graph, its inputs, those whose values decide shapes) -> an executable, and whether it is for many shapes
@@ -24,45 +25,15 @@ FEW = 8  # plans of a graph that are made without asking whether it is worth it
 MANY_NODES = 8  # of small operators: the references of fewer take less time than to find a plan
 
 
-class Plans:
-    """The plans of one graph, for the shapes that have turned up."""
-
-    def __init__(self, graph: Graph, wanted: Collection[str], bind: Bind) -> None:
-        self.graph, self._bind = graph, bind
-        self.valued = [i for i, v in enumerate(graph.inputs) if v.name in wanted]
-        self.made = 0
-        self._kept: dict[tuple, Executable] = {}
-        self._many = Shared()
-
-    def of(self, values: Sequence[np.ndarray]) -> Executable:
-        """The plan for inputs of these shapes, made when such turn up first."""
-        found = self._many.holding(values)
-        if found is not None:
-            return found
-        key = (*((a.shape, a.dtype.str) for a in values), *(value_key(values[i]) for i in self.valued))
-        plan = self._kept.get(key)
-        if plan is None:
-            with PLANNING:
-                plan = self._many.holding(values) or self._kept.get(key)
-                if plan is None:
-                    self.made += 1
-                    plan, for_many = self._bind(self.graph, values, self.valued)
-                    if for_many:
-                        self._many.add(plan)
-                    else:
-                        remember(self._kept, key, plan)
-        return plan
-
-
 class HeldPrograms:
     """Runs the graphs of one node: compiled, or through their references where that is not possible, or where hardly two trips
     are alike."""
 
     def __init__(self, node: Node, plan: Bind, wanted: Wanted) -> None:
-        graphs = [g for g in node.attrs.values() if isinstance(g, Graph)]
-        self._plans = {id(g): Plans(k := _with_constants(node, g), wanted(k), plan) for g in graphs}
+        graphs = {id(g): _with_constants(node, g) for g in node.attrs.values() if isinstance(g, Graph)}
+        self._plans = {key: plans_of(g, plan, wanted) for key, g in graphs.items()}
         self._runs = 0
-        self._compiled = any(_is_work(plans.graph) for plans in self._plans.values())
+        self._compiled = any(map(_is_work, graphs.values()))
 
     def __call__(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         plans = self._plans.get(id(graph))
@@ -78,6 +49,13 @@ class HeldPrograms:
         if plans.made > max(FEW, self._runs // 4):
             self._compiled = False
         return plan.run(values)
+
+
+def plans_of(graph: Graph, plan: Bind, wanted: Wanted) -> Plans:
+    """Those of one graph."""
+    names = wanted(graph)
+    valued = [i for i, v in enumerate(graph.inputs) if v.name in names]
+    return Plans(valued, lambda values: plan(graph, values, valued))
 
 
 def _with_constants(node: Node, graph: Graph) -> Graph:

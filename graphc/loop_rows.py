@@ -5,54 +5,41 @@ A program computes so many trips at most, with room for that many rows, and is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.executable import Executable
 from graphc.graph import Graph, Node, Value, make_node
-from graphc.report import Plan
+from graphc.segmented import CollectingLoop
 from graphc.types import TensorType
 
 ROOM = 1 << 20  # bytes of the rows of one call
 MOST_ROWS = 4096
 
 
-class CollectingLoop:
-    """A Loop node, which takes and gives what its reference does."""
+@dataclass(frozen=True, eq=False)
+class LoopPart:
+    """What becomes a CollectingLoop (see there) when its graph is compiled."""
 
-    def __init__(self, node: Node, given: Sequence[int], part: Graph, rows: int, program: Executable) -> None:
-        """part: the graph of a LoopRows, compiled to `program`. Its inputs are the number of the first trip, then the node's
-        operands at the positions `given`."""
-        self._node, self._given, self._rows, self._program = node, given, rows, program
-        self._types = [v.type for v in part.inputs]
+    graph: Graph
+    given: tuple[int, ...]
+    rows: int
+    states: int
+    results: int
 
-    @property
-    def plan(self) -> Plan:
-        return self._program.plan
+    def reads(self, position: int) -> bool:
+        """Does the loop look at the node's operand, or does its program hold it?"""
+        return position == 0 or position in self.given
 
-    def run(self, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        """Raises what a run of the body does."""
-        values, n = list(operands), self._node.attrs["n_states"]
-        limit = None if values[0] is None else int(values[0].reshape(()))
-        first, collected = 0, []
-        while True:
-            arrays = (np.array(first, np.int64), *(values[i] for i in self._given))
-            shaped = [np.ascontiguousarray(a).reshape(t.extents) for a, t in zip(arrays, self._types)]
-            done, going, *results = self._program.run(shaped)
-            count = int(done)
-            first += count
-            values[2 : 2 + n] = results[:n]
-            collected.append([rows[:count] for rows in results[n:]])
-            if not going or count < self._rows or first == limit:
-                break
-        return [*results[:n], *map(np.concatenate, zip(*collected))][: len(self._node.outputs)]
+    def of(self, program: Executable) -> CollectingLoop:
+        types = tuple(v.type for v in self.graph.inputs)
+        return CollectingLoop(program, self.given, types, self.rows, self.states, self.results)
 
 
-def collecting_loop(
-    node: Node, compiled: Callable[[Node], bool], compile_part: Callable[[Graph], Executable]
-) -> CollectingLoop | None:
-    """The loop, if kernels compute its body. compiled: do they compute a node?"""
+def loop_part(node: Node, compiled: Callable[[Node], bool]) -> LoopPart | None:
+    """Of a loop whose body kernels compute. compiled: do they compute a node?"""
     if node.op.name != "Loop" or any(v.type is None or not v.type.is_static for v in node.operands):
         return None
     body, n = node.attrs["body"], node.attrs["n_states"]
@@ -71,4 +58,4 @@ def collecting_loop(
     if not compiled(part):
         return None
     graph = Graph(f"{node.name}/rows", (first, *inputs.values()), part.outputs, (part,), tuple(names))
-    return CollectingLoop(node, given, graph, rows, compile_part(graph))
+    return LoopPart(graph, tuple(given), rows, n, len(node.outputs))

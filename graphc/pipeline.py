@@ -22,6 +22,7 @@ from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
 from graphc.passes.decompose import Decompose
+from graphc.passes.dissolve_objects import dissolve_objects
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
@@ -89,7 +90,17 @@ def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda no
     wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
     written: tuple[Pass, ...] = (fold_constants, Decompose(keep, "decompose_domains", somehow, domains=True))
     decompose = Decompose(keep, compiles=somehow)
-    passes = (*written, *BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
+    passes = (
+        dissolve_objects,
+        *written,
+        *BOUND,
+        feature_maps,
+        *wanted,
+        decompose,
+        *BOUND,
+        Widen(compiles),
+        unchanged_states,
+    )
     return (*passes, HeldGraphs(passes))
 
 

@@ -7,20 +7,22 @@ inputs: binding it knows their shapes, and their values where they decide shapes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import count, repeat
 
 import numpy as np
 
 from graphc.bounded import Bounded, bounded
+from graphc.bundles import is_bundle
 from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
-from graphc.executable import Executable, taken
+from graphc.executable import Executable
 from graphc.graph import Graph, Node, Rewriter, Value
-from graphc.held_programs import Bind, HeldPrograms, Plans, Wanted
-from graphc.loop_rows import CollectingLoop, collecting_loop
-from graphc.report import Pending, Plan, StepInfo
+from graphc.held_programs import Bind, HeldPrograms, Wanted, plans_of
+from graphc.loop_rows import LoopPart, loop_part
+from graphc.report import Pending, StepInfo
+from graphc.segmented import Between, Seam, Segmented, Source, is_small
 from graphc.sizes import holds_sizes, is_size_array
 
 
@@ -89,6 +91,8 @@ def cut(graph: Graph, kernels: Collection[str] = (), compiled: Compiled = never)
                 forms.append(form)
         else:
             suffix.append(node)
+    prefix, bundles = _without_last_bundles(prefix, data_dependent)
+    suffix = [*bundles, *suffix]
     produced: list[Value] = [v for n in (*(f.node for f in forms), *data_dependent) for v in n.outputs]
     needed_later = {v for n in (*data_dependent, *suffix) for v in n.operands} | set(graph.outputs)
     computed = [v for n in prefix for v in n.outputs if v in needed_later]
@@ -108,6 +112,20 @@ def cut(graph: Graph, kernels: Collection[str] = (), compiled: Compiled = never)
     return CutGraph(prefix_graph, tuple(forms), tuple(data_dependent), suffix_graph)
 
 
+def _without_last_bundles(prefix: Sequence[Node], behind: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """The prefix without sequences and optionals that only the suffix reads, and these: it makes them of tensors."""
+    read = {v for n in behind for v in n.operands}
+    kept: list[Node] = []
+    bundles: list[Node] = []
+    for node in reversed(prefix):
+        if is_bundle(node) and node.output not in read:
+            bundles.append(node)
+        else:
+            kept.append(node)
+            read.update(node.operands)
+    return kept[::-1], bundles[::-1]
+
+
 def _waits_for_a_value(node: Node) -> bool:
     """Its type follows from an operand's value, which will be a constant of the suffix."""
     return any(
@@ -125,149 +143,73 @@ def _unique(values: Sequence[Value]) -> list[str]:
     return names
 
 
-def suffix_inputs(
-    parts: CutGraph,
-    inputs: Sequence[np.ndarray],
-    results: Sequence[np.ndarray],
-    loops: Mapping[Node, CollectingLoop] | None = None,
-    held: Mapping[Node, HeldPrograms] | None = None,
-) -> list[np.ndarray]:
-    """The suffix's inputs from the graph's and the prefix's results: bounded nodes' results are the heads of their buffers, the
-    data-dependent ones run here, through their references but for compiled loops."""
-    computed = len(results) - sum(len(form.static.outputs) for form in parts.bounded)
-    produced: list[np.ndarray] = []
-    at = computed
-    for form in parts.bounded:
-        produced += form.results(results[at : at + len(form.static.outputs)])
-        at += len(form.static.outputs)
-    if parts.data_dependent:
-        produced += _on_the_host(parts, inputs, results, loops or {}, held or {})
-    return [*inputs, *results[:computed], *produced]
+class HostNode:
+    """A data-dependent node that runs through its reference. held: what runs the graphs that it holds."""
 
-
-def _on_the_host(
-    parts: CutGraph,
-    inputs: Sequence[np.ndarray],
-    results: Sequence[np.ndarray],
-    loops: Mapping[Node, CollectingLoop],
-    held: Mapping[Node, HeldPrograms],
-) -> Iterator[np.ndarray]:
-    from graphc.interpret import held_graphs_run_by, run_node
-
-    env: dict[Value, np.ndarray] = dict(zip((*parts.prefix.inputs, *parts.prefix.outputs), (*inputs, *results)))
-    for node in parts.data_dependent:
-        operands = [None if v is None else v.data if v.is_const else env[v] for v in node.inputs]
-        if node in loops:
-            made = loops[node].run(operands)
-        else:
-            strict = not holds_sizes([v.type for v in node.outputs])
-            with held_graphs_run_by(held.get(node)):
-                made = list(run_node(node, operands, strict=strict))
-        for a, _ in zip(made, node.outputs):
-            yield np.ascontiguousarray(a) if a.ndim else a
-
-
-class Segmented(Executable):
-    """The static prefix, data-dependent nodes on the host, and a suffix that is bound to the shapes that turn up."""
-
-    def __init__(
-        self,
-        parts: CutGraph,
-        wanted: Collection[str],
-        compile_prefix: Callable[[Graph], Executable],
-        bind: Bind,
-        outlook: Callable[[Graph], tuple[Pending, ...]],
-        compiled: Compiled = never,
-        alone: bool = True,
-        values_of: Wanted = lambda graph: (),
-    ) -> None:
-        """alone: for these shapes, else for many. Raises CantServeMany where a loop that collects rows is to be for many. wanted: the suffix's inputs whose values decide shapes or branches. bind: a
-        graph, its inputs, and which of them these are -> an executable, and whether it is for many shapes. values_of: such inputs
-        of a held graph. outlook: what will become of the suffix's nodes."""
-        if not parts.prefix.nodes and not parts.data_dependent and not wanted:
-            node = parts.suffix.nodes[0]
-            raise GraphcError(
-                "the shape of its result can't be told, not even by running what comes before it",
-                hint="run this model with target='reference' and report it",
-                op=node.op.name, node=node.name, source=node.source,
-            )  # fmt: skip
-        self.parts, self._outlook = parts, outlook
-        self.prefix = compile_prefix(parts.prefix)
-        found = ((n, collecting_loop(n, compiled, compile_prefix)) for n in parts.data_dependent)
-        self._loops = {n: loop for n, loop in found if loop is not None}
-        if self._loops and not alone:
-            raise CantServeMany("a Loop collects as many rows as its condition says")
-        if any(is_size_array(v.data) for n in parts.data_dependent for v in n.operands):
-            raise CantServeMany("sizes are the operands of an operator that runs on the host")
-        self._plans = Plans(parts.suffix, wanted, bind)
-        self._valued = self._plans.valued
-        self._held = {
-            n: HeldPrograms(n, bind, values_of)
-            for n in parts.data_dependent
-            if n.op.holds_graphs and n not in self._loops
-        }
-        self._last: tuple[Executable, list[np.ndarray]] | None = None  # and inputs as its last ones were
-        self._direct = _direct(parts)
-
-    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
-        return self.prefix.holds(arrays)
-
-    def run(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None] | None = None) -> list[np.ndarray]:
-        return self.run_on(None, arrays, out)
-
-    def run_on(self, stream: Any, arrays: Sequence[Any], out: Sequence[Any | None] | None = None) -> list[Any]:
-        """Inputs on a device stay there; what the prefix makes of them comes to the host, where the rest is planned."""
-        if self._direct is not None and stream is None and out is None and {*map(type, arrays)} <= {np.ndarray}:
-            results = self.prefix.run(arrays)
-            made = suffix_inputs(self.parts, arrays, results)
-            return [_own(made[i]) for i in self._direct]
-        results = [np.asarray(r) for r in self.prefix.run_on(stream, arrays)]
-        values: list[Any] = suffix_inputs(self.parts, [np.asarray(a) for a in arrays], results, self._loops, self._held)
-        values[: len(arrays)] = [values[i] if i in self._valued else a for i, a in enumerate(arrays)]
-        values = taken(values, self._valued)
-        return self._suffix(values).run_on(stream, values, out)
-
-    def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
-        """The rest of the graph for these shapes, planned when such turn up first."""
-        suffix = self._plans.of(values)
-        self._note(suffix, values)
-        return suffix
-
-    def _note(self, suffix: Executable, values: Sequence[np.ndarray]) -> None:
-        """For reports. Of inputs that decide nothing by their values, the shape is enough."""
-        if self._last is None or self._last[0] is not suffix:
-            nothing = [np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in values]
-            self._last = suffix, [values[i] if i in self._valued else a for i, a in enumerate(nothing)]
-
-    def refusal(self, arrays: Sequence[np.ndarray]) -> str:
-        return self.prefix.refusal(arrays)
+    def __init__(self, node: Node, held: HeldPrograms | None) -> None:
+        self.node, self.held = node, held
 
     @property
-    def plan(self) -> Plan:
-        return self._joined(self.prefix.plan)
+    def steps(self) -> Sequence[StepInfo]:
+        n, reason = self.node, "the shape of its result follows from data"
+        return [StepInfo(0, (n.name,), (n.op.name,), "host", "", reason, n.output.name, host=True)]
 
-    def plan_for(self, arrays: Sequence[np.ndarray]) -> Plan:
-        return replace(self._joined(self.prefix.plan_for(arrays)), because=self.because)
+    def run(self, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        from graphc.interpret import held_graphs_run_by, run_node
 
-    def _joined(self, prefix: Plan) -> Plan:
-        """The prefix's plan and the data-dependent nodes; then the suffix's, as it last ran, or what can be told of it."""
-        steps = list(prefix.steps)
-        for node in self.parts.data_dependent:
-            if node in self._loops:
-                steps += [replace(s, index=len(steps) + i) for i, s in enumerate(self._loops[node].plan.steps)]
-                continue
-            reason = "the shape of its result follows from data"
-            steps.append(
-                StepInfo(len(steps), (node.name,), (node.op.name,), "host", "", reason, node.output.name, host=True)
-            )
-        if self._last is None:
-            pending = self._outlook(self.parts.suffix)
-        else:
-            executable, values = self._last
-            last = executable.plan_for(values)
-            steps += [replace(s, index=len(steps) + i) for i, s in enumerate(last.steps)]
-            pending = last.pending
-        return replace(prefix, steps=tuple(steps), measure=_unmeasured, pending=pending)
+        strict = not holds_sizes([v.type for v in self.node.outputs])
+        with held_graphs_run_by(self.held):
+            return list(run_node(self.node, operands, strict=strict))[: len(self.node.outputs)]
+
+
+def segmented(
+    parts: CutGraph,
+    wanted: Wanted,
+    compile_part: Callable[[Graph, int | None], Executable],
+    bind: Bind,
+    outlook: Callable[[Graph], tuple[Pending, ...]],
+    compiled: Compiled = never,
+    alone: bool = True,
+) -> Segmented:
+    """What runs a graph that was cut. wanted: the inputs of a graph whose values decide shapes or branches. compile_part: a program;
+    its number, where it is of use on disk, as it is unless a node runs on the host, which would take its graph. bind: a graph,
+    its inputs, and which of them these are -> an executable, and whether it is for many shapes. outlook: what will become of the
+    suffix's nodes. alone: for these shapes, else for many.
+
+    Raises CantServeMany where a loop that collects rows is to be for many."""
+    suffix = parts.suffix
+    plans = plans_of(suffix, bind, wanted)
+    if not parts.prefix.nodes and not parts.data_dependent and not plans.valued:
+        node = suffix.nodes[0]
+        raise GraphcError(
+            "the shape of its result can't be told, not even by running what comes before it",
+            hint="run this model with target='reference' and report it",
+            op=node.op.name, node=node.name, source=node.source,
+        )  # fmt: skip
+    loops = [loop_part(n, compiled) for n in parts.data_dependent]
+    if any(loops) and not alone:
+        raise CantServeMany("a Loop collects as many rows as its condition says")
+    if any(is_size_array(v.data) for n in parts.data_dependent for v in n.operands):
+        raise CantServeMany("sizes are the operands of an operator that runs on the host")
+    sources = [_sources(parts, n, loop) for n, loop in zip(parts.data_dependent, loops)]
+    kept = all(loops) and all(is_small(s) for operands in sources for s in operands)
+    number: Iterator[int | None] = count() if kept else repeat(None)
+    prefix = compile_part(parts.prefix, next(number))
+    nodes: list[Between] = [
+        HostNode(n, HeldPrograms(n, bind, wanted) if n.op.holds_graphs else None)
+        if loop is None
+        else loop.of(compile_part(loop.graph, next(number)))
+        for n, loop in zip(parts.data_dependent, loops)
+    ]
+    seam = Seam(len(parts.prefix.inputs), tuple(form.axes for form in parts.bounded), tuple(zip(nodes, sources)))
+    return Segmented(prefix, seam, plans, _direct(parts), lambda: outlook(suffix))
+
+
+def _sources(parts: CutGraph, node: Node, loop: LoopPart | None) -> tuple[Source, ...]:
+    """Of a data-dependent node's operands."""
+    places = {v: i for i, v in enumerate((*parts.prefix.inputs, *parts.prefix.outputs))}
+    read = [v if loop is None or loop.reads(i) else None for i, v in enumerate(node.inputs)]
+    return tuple(v if v is None else v.data if v.is_const else places[v] for v in read)
 
 
 def _direct(parts: CutGraph) -> list[int] | None:
@@ -279,15 +221,3 @@ def _direct(parts: CutGraph) -> list[int] | None:
     places = {v: i for i, v in enumerate(parts.suffix.inputs) if i >= given}
     found = [places.get(v, -1) for v in parts.suffix.outputs]
     return None if -1 in found or len({*found}) < len(found) else found
-
-
-def _own(a: np.ndarray) -> np.ndarray:
-    """The array, copied where it is a small part of a buffer."""
-    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else a
-
-
-def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-    raise GraphcError(
-        "a model whose shapes follow from data can't be timed step by step",
-        hint="time it whole: without --profile, --trace and --picture",
-    )

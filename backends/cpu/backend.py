@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -108,19 +108,36 @@ class CpuBackend:
     def forget(self) -> None:
         self._weights = None  # plans that run keep what they use
 
+    @property
+    def _kept(self) -> CpuPlanFolder | None:
+        return None if self.checked else self.folder
+
     def load(self, key: str) -> CpuExecutable | None:
-        found = self.folder.load(key) if self.folder is not None and not self.checked else None
+        found = None if self._kept is None else self._kept.load(key)
         if found is None:
             return None
         plan, addresses, runs = found
         return CpuExecutable(plan, self._runner(plan, addresses, runs))
 
     def keeps_plans(self) -> bool:
-        return self.folder is not None and not self.checked and self.folder.entry.has_plans()
+        return self._kept is not None and self._kept.entry.has_plans()
 
     def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> CpuExecutable | None:
-        found = self.folder.load_many(key, arrays) if self.folder is not None and not self.checked else None
+        found = None if self._kept is None else self._kept.load_many(key, arrays)
         return None if found is None else CpuExecutable(found[0], self._runner(*found))
+
+    def keep_cut(self, key: str, document: dict[str, Any]) -> None:
+        if self._kept is not None:
+            try:
+                self._kept.keep_cut(key, document)
+            except OSError as error:
+                self._warn(error)
+
+    def load_cut(self, key: str) -> dict[str, Any] | None:
+        return None if self._kept is None else self._kept.cut(key)
+
+    def load_cuts(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        return iter(()) if self._kept is None else self._kept.cuts(key)
 
     def executable(
         self, graph: Graph, passes: tuple[PassInfo, ...], key: str | None = None, many: Many | None = None
@@ -128,7 +145,7 @@ class CpuBackend:
         from graphc.backends.cpu.native import is_native
         from graphc.lower.segment import SegmentWriteError
 
-        folder = self.folder if key is not None and not self.checked else None
+        folder = None if key is None else self._kept
         writer = self._writer(folder) if folder is not None and is_native(graph, self.machine) else None
         try:
             if writer is None:

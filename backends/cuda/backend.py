@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -145,6 +145,15 @@ class CudaBackend:
 
     def load_many(self, key: str, arrays: Sequence[np.ndarray]) -> None:
         return None
+
+    def keep_cut(self, key: str, document: dict[str, Any]) -> None:
+        raise NotImplementedError("it keeps no plans")
+
+    def load_cut(self, key: str) -> None:
+        return None
+
+    def load_cuts(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        return iter(())
 
     def keeps_plans(self) -> bool:
         return False

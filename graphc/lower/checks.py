@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass
+from dataclasses import Field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from graphc import errors
 from graphc.errors import GraphcError, InputError, Location
+from graphc.records import record
 
 
 class Check(Protocol):
@@ -19,7 +20,7 @@ class Check(Protocol):
     def __call__(self, number: int, value: int) -> Exception: ...
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class OutOfRange:
     """The error for a position: number among the positions of `shape`, whose last dim is the axes' if they are several."""
 
@@ -44,7 +45,7 @@ class OutOfRange:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class LengthOutOfRange:
     """The error for the length of a sequence of a recurrent layer, of at most `steps`."""
 
@@ -61,7 +62,7 @@ class LengthOutOfRange:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class NotFinite:
     """The error for a position that is NaN or infinite. what: holds it."""
 
@@ -75,7 +76,7 @@ class NotFinite:
         return InputError(message, op=self.op, node=self.node, source=self.source)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Refused:
     """The error of what must not run. kind: its class."""
 
@@ -96,7 +97,7 @@ class Refused:
         return kind(self.message, hint=self.hint, op=self.op, node=self.node, source=self.source)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Among:
     """The error of one of several checks, of steps within a step: `number` is a position's times their number, plus the check's."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphc.report import FusionNote, Measure, MemoryReport, PassInfo, Plan, StepInfo
 
 MAX_PLANS = 256  # of one model
+CUT = "cut"  # what tells documents of graphs that were cut from those of plans
 
 
 class KernelName(NamedTuple):
@@ -123,7 +124,7 @@ class PlanFolder:
     def read(self, key: str) -> tuple[CompiledPlan, Sequence[str]] | None:
         """A plan, and the names of the files of its code; None where it is not there, whole."""
         content = self.entry.plan(key)
-        if content is None:
+        if content is None or CUT in content:
             return None
         try:
             segments = [self._segment(name) for name in content["segments"]]
@@ -133,6 +134,18 @@ class PlanFolder:
         if len(whole) < len(segments):
             return None
         return _decode(content, [KernelName(*k) for k in content["kernels"]], whole), content["code"]
+
+    def cut(self, key: str) -> dict[str, Any] | None:
+        """What a graph that was cut consists of."""
+        content = self.entry.plan(key)
+        return None if content is None else content.get(CUT)
+
+    def cuts(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Those whose keys begin so."""
+        for key in self.entry.plans(prefix):
+            content = self.cut(key)
+            if content is not None:
+                yield key, content
 
     def _segment(self, name: str) -> Segment | None:
         """A mapped file of constants. Raises OSError."""
@@ -199,6 +212,17 @@ class PlanFolder:
         self.entry.write_plan(key, _encode(plan) | {"code": list(code)})
         self.write_model()
         self.entry.store.wrote(self.entry.folder)
+
+    def keep_cut(self, key: str, document: dict[str, Any]) -> None:
+        """Nothing where another process is writing, or one of its programs is not kept. Raises OSError."""
+        if not self.lock():
+            return
+        try:
+            if all(self.entry.has_plan(k) for k in document["programs"]):
+                self.entry.trim(MAX_PLANS - 1)
+                self.entry.write_plan(key, {CUT: document})
+        finally:
+            self.entry.unlock()
 
     def write_model(self) -> None:
         self.entry.write_model(self.document)

@@ -91,8 +91,11 @@ LARGE = [
     sized("GRU", 6, 40, 8, 48, directions=1, lens=[i % 7 for i in range(40)], direction="reverse"),
     sized("RNN", 3, 5, 600, 300),
     sized("RNN", 3, 150, 2, 17, lens=[i % 4 for i in range(150)], layout=1),
+    sized("LSTM", 9, 3, 5, 70, lens=[4, 0, 3]),  # no sequence is as long as the input
+    sized("GRU", 8, 1, 5, 112, lens=[5], layout=1),
+    sized("GRU", 4, 2, 5, 33, lens=[0, 0]),
 ]
-OF_LARGE = ["LSTM"] * 3 + ["GRU"] * 3 + ["RNN"] * 2
+OF_LARGE = ["LSTM"] * 3 + ["GRU"] * 3 + ["RNN"] * 2 + ["LSTM"] + ["GRU"] * 2
 
 
 @pytest.mark.parametrize("target", TARGETS)

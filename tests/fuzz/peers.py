@@ -137,6 +137,29 @@ def _same_with_gaps(case: Case, text: str) -> bool:
     return False
 
 
+def _by_one(case: Case, text: str) -> bool:
+    """The elements that are told of are one step apart."""
+    pairs = re.findall(r"expected +(-?\d+) +got +(-?\d+)", text)
+    return bool(pairs) and all(abs(int(a) - int(b)) == 1 for a, b in pairs)
+
+
+def _chirp(case: Case, text: str) -> bool:
+    """A Fourier transform of a length that is no power of two."""
+    lengths: list[int] = []
+    for n in all_nodes(case.model.graph):
+        operands = [case.tensors.get(i) for i in n.input]
+        if n.op_type == "STFT":  # the window, or else the length of a frame
+            window, length = (*operands, None, None)[2:4]
+            lengths += (
+                [s[0] for s in window.shapes()] if window else [int(x) for x in length.native(0).flat] if length else []
+            )
+        elif n.op_type == "DFT":
+            given = operands[1] if len(operands) > 1 else None
+            sizes = operands[0].shapes() if operands[0] else []
+            lengths += [int(given.native(0))] if given else [d for s in sizes for d in s[:-1]]
+    return any(n & (n - 1) for n in lengths)
+
+
 # ONNX Runtime is not asked: the process would end.
 DEADLY = [
     Known("empty recurrent layer", "a GRU of no steps, or of no batch as an LSTM of none", _empty_recurrent),
@@ -262,17 +285,17 @@ FAULTS = [
     )),
     Known("ties of experts", "the last of equal ones is chosen; graphc chooses the first, as TopK does", _tied_experts),
     Known("QLinearAdd's ties", "scales and zero points are folded into one line, by fused steps: a tie may fall the other way", both(
-        has("com.microsoft::QLinearAdd"), says("differs"),
+        has("com.microsoft::QLinearAdd"), says("differs"), _by_one,
     )),
-    Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", has(
-        "com.microsoft::QMoE",
+    Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", attribute(
+        "QMoE", "expert_weight_bits", 8,
     )),
     Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(
         TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2,
     )),
     Known("sequence of no steps", "the last state is 0, also where there is an initial one", _sequence_of_no_steps),
-    Known("Fourier transforms of lengths that are no power of two", "they go through a chirp in float32: 1e-5 off", has(
-        "STFT", "DFT",
+    Known("Fourier transforms of lengths that are no power of two", "they go through a chirp in float32: 1e-5 off", both(
+        has("STFT", "DFT"), says("times the tolerance"), _chirp,
     )),
     Known("MaxUnpool to a given shape", "positions are read as those in output_shape, not in the inferred one", _reads(
         "MaxUnpool", 2,

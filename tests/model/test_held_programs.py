@@ -64,7 +64,7 @@ def feeds(rows: int, n: int) -> dict[str, np.ndarray]:
 
 def programs(model: Model) -> list[HeldPrograms]:
     plans = [*model._plans.values(), *model._many]
-    return [held for plan in plans for held in plan._held.values()]
+    return [node.held for plan in plans for node, _ in plan.seam.between if node.held is not None]
 
 
 @pytest.mark.parametrize("make", [attending, slicing])

@@ -22,6 +22,7 @@ EXCLUDED = {
     "test_training_dropout_default_mask": "the same",
     "test_attention_4d_causal_fp16_expanded": "expected of another order of roundings to float16; ours is nearer the truth",
     "test_resize_downsample_scales_(linear|cubic)_align_corners": "the expectation is of a fractional number of pixels",
+    "test_dft_inverse_(opset19_|)cpu": "1.9e-7 is expected, to an absolute 1e-7, where 0 is the truth: tests/ops/test_fourier.py",
     "test_loop16_seq_none": "the runner takes the length of each element of a sequence, and one is a number",
 }
 

@@ -293,12 +293,11 @@ def test_graphs_are_not_kept(kernels_only: Path):
 def test_programs_with_host_steps_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path / "cache"))
     b = Builder("host")
-    x = b.input("x", F32, ("n",))
-    b.add("Neg", x)
+    x = b.input("x", object, ("n",))
     onnx.save(to_onnx(b.build({"y": b.add("Unique", x, outputs=1, sorted=1)})), tmp_path / "host.onnx")
     for _ in range(2):
         model = graphc.compile(tmp_path / "host.onnx", threads=1)
-        np.testing.assert_array_equal(model(np.array([2, 1, 2], F32)), [1, 2])
+        assert [*model(np.array(["b", "a", "b"], object))] == ["a", "b"]
     assert not list(tmp_path.glob("cache/models/*/plan-*"))
 
 

@@ -229,7 +229,7 @@ def test_the_branch_that_is_taken_is_compiled():
             ops = {o for s in steps for o in s.ops}
             assert not first or taken in ops and not {"If", *({"Exp", "Neg"} - {taken})} & ops
     (executable,) = model._plans.values()
-    assert len(executable._plans._kept) == 2
+    assert len(executable.plans._kept) == 2
 
 
 def test_branches_in_branches_captures_and_several_results():
@@ -293,10 +293,10 @@ def test_suffixes_of_many_shapes_do_not_fill_the_memory():
         np.testing.assert_array_equal(model(x), np.full(n, -1, F32))
     (executable,) = model._plans.values()
     if checked.wanted():
-        assert len(executable._plans._kept) == MAX_PLANS
+        assert len(executable.plans._kept) == MAX_PLANS
         return
-    assert len(executable._plans._kept) == 2, "no element, and one"
-    assert len(executable._plans._many) == 1, "all others"
+    assert len(executable.plans._kept) == 2, "no element, and one"
+    assert len(executable.plans._many) == 1, "all others"
 
 
 def test_results_into_given_arrays():

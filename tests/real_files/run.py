@@ -104,7 +104,21 @@ def _check(path: Path, feeds: dict[str, np.ndarray]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True)
     lines = [line.replace(str(path), "FILE") for line in (done.stdout + done.stderr).splitlines()]
     said = [line for line in lines if line.startswith(("warning:", "- ", "Error")) or (done.returncode and line)]
-    return {"said": said, "host": [line.strip() for line in lines if line.startswith("  ") and " × " in line]}
+    return {"said": said, "host": _listed(lines, "on the host, in NumPy:")}
+
+
+def _listed(lines: list[str], title: str) -> list[str]:
+    """The lines that stand below a title, which may be indented itself."""
+    found, depth = [], None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if line.strip() == title:
+            depth = indent
+        elif depth is not None and indent > depth:
+            found.append(line.strip())
+        else:
+            depth = None
+    return found
 
 
 def _error(actual: list[np.ndarray], expected: list[np.ndarray]) -> float:

@@ -35,8 +35,8 @@ RECURRENT = Block(
 
 # words of a direction, at the start of the memory that is cleared (bytes). TAKEN: stages done, then the panels of this stage that
 # are taken from the front and from the back, as 32 + 16 + 16 bits. FINISHED: panels of this stage that are done; who
-# finishes the last one has the cache line that he writes next. SLEEPERS: does anybody have to be woken?
-TAKEN, FINISHED, SLEEPERS, STATES_AT = 0, 8, CACHE_LINE, 2 * CACHE_LINE
+# finishes the last one has the cache line that he writes next. STEPS: of the longest sequence. SLEEPERS: does anybody have to be woken?
+TAKEN, FINISHED, STEPS, SLEEPERS, STATES_AT = 0, 8, 16, CACHE_LINE, 2 * CACHE_LINE
 
 # of the micro-kernel. blocks: of UNROLL reduction steps. state_block: from one block of hidden units of the state to the next.
 # room: for a tile's accumulators

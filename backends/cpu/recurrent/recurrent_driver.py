@@ -41,6 +41,7 @@ from graphc.backends.cpu.recurrent.recurrent_block import (
     RECURRENT,
     SLEEPERS,
     STAGE,
+    STEPS,
     STREAM,
     TAKEN,
     TILES,
@@ -113,15 +114,17 @@ def _take(c, to, state, row, first, last):
 
 @driver(RecurrentStart)
 def recurrent_start(target):
-    """Clears barriers and states, and puts the initial states in their places. The argument block is that of `recurrent`;
-    with sequence lengths, the words of a step's check follow it."""
+    """Clears barriers and states, puts the initial states in their places, and finds the longest sequence. The argument block is
+    that of `recurrent`; with sequence lengths, the words of a step's check follow it."""
 
     def recurrent_start(a, tid, nth):
         check = HEAD + a[DIRECTIONS] * DIRECTION + 2 * tid
         for d in range(tid, a[DIRECTIONS], nth):
             c = as_block(block_address(a) + 8 * (HEAD + d * DIRECTION))
             fill_bytes(c[CLEAR], c[CLEAR_BYTES], 0)
+            longest = 0
             for b in range(c[BATCH]):
+                longest = max(longest, _length(c, b))
                 if c[LENS] != 0 and a[check] == 0:
                     given = _given_length(c, b)
                     if given < 0 or given > c[SEQ]:
@@ -131,6 +134,7 @@ def recurrent_start(target):
                     _put(c, c[H], b, c[H_INITIAL] + b * c[INITIAL_ROW])
                 if c[C_INITIAL] != 0:
                     _put(c, c[C], b, c[C_INITIAL] + b * c[INITIAL_ROW])
+            store_i64(c[CLEAR] + STEPS, longest)
 
     return recurrent_start, STEP
 
@@ -201,10 +205,13 @@ def _emit_step(c, step, first, last):
 
 
 @njit(error_model="numpy")
-def _finals(c, first, last):
-    """Units first … last - 1 of the states after the last step."""
-    state = (c[SEQ] & 1) * c[DOUBLE_BUFFER]
+def _end(c, steps, first, last):
+    """Units first … last - 1 of what is left when `steps` steps are done: zeros behind the longest sequence, the last states."""
+    state = (steps & 1) * c[DOUBLE_BUFFER]
     for b in range(c[BATCH]):
+        for time in range(steps, c[SEQ]):
+            y = c[Y] + time * c[Y_TIME] + b * c[Y_ROW]
+            fill_bytes(y + first * FLOAT_BYTES, (last - first) * FLOAT_BYTES, 0)
         if c[H_FINAL] != 0:
             _take(c, c[H_FINAL] + b * c[H_FINAL_ROW], c[H] + state, b, first, last)
         if c[C_FINAL] != 0:
@@ -212,8 +219,8 @@ def _finals(c, first, last):
 
 
 @njit(error_model="numpy")
-def _panels(c, phase, block, first, last):
-    """Panels first … last - 1 of stage number `phase` of the whole sequence, and what becomes of their results."""
+def _panels(c, phase, steps, block, first, last):
+    """Panels first … last - 1 of stage number `phase` of all steps, and what becomes of their results."""
     step = phase // c[STAGES]
     s = phase - step * c[STAGES]
     stage = as_block(block_address(c) + 8 * (STAGE_RECORDS + s * STAGE_SIZE))
@@ -223,8 +230,8 @@ def _panels(c, phase, block, first, last):
     if s == c[STAGES] - 1:
         if c[Y] != 0:
             _emit_step(c, step, first, last)
-        if step == c[SEQ] - 1:
-            _finals(c, first, last)
+        if step == steps - 1:
+            _end(c, steps, first, last)
     if last == c[HIDDEN] and last & 1 != 0:
         _clear_unit(c, stage[RESULT] + (step & 1) * stage[RESULT_DOUBLE_BUFFER], last)
 
@@ -244,7 +251,9 @@ def _share(c, block, mine, threads, spins):
 
     mine: FRONT or BACK, so that a thread keeps to panels that its cache holds.
     """
-    control, phases = c[CLEAR], c[SEQ] * c[STAGES]
+    control = c[CLEAR]
+    steps = load_i64(control + STEPS)
+    phases = steps * c[STAGES]
     begun, wanted = -1, 1  # the last stage that this thread has taken part in
     while True:
         taken = atomic_add(control + TAKEN, mine * wanted)
@@ -255,7 +264,7 @@ def _share(c, block, mine, threads, spins):
         count = min(wanted, panels - front - back)
         if count > 0:
             first = front if mine == FRONT else panels - back - count
-            _panels(c, phase, block, first, first + count)
+            _panels(c, phase, steps, block, first, first + count)
             if atomic_add(control + FINISHED, count) == panels - count:
                 atomic_store(control + FINISHED, 0)
                 atomic_store(control + TAKEN, (phase + 1) << 32)
@@ -285,7 +294,7 @@ def _wait(control, phase, spins):
 
 @driver(Recurrent)
 def recurrent(target):
-    """Every step of every direction. Runs after `recurrent_start`."""
+    """Every step of every direction, as many as the longest sequence has. Runs after `recurrent_start`."""
 
     def recurrent(a, tid, nth):
         directions = a[DIRECTIONS]
@@ -297,15 +306,16 @@ def recurrent(target):
             store_i64(block + 8 * MICRO_BLOCKS, c[DEPTH_BLOCKS])
             store_i64(block + 8 * MICRO_STATE_BLOCK, c[BATCH] * c[LANE_BYTES])
             store_i64(block + 8 * MICRO_ROOM, block + BLOCK_BYTES)
-            if c[SEQ] == 0 and tid == 0:
-                _finals(c, 0, c[HIDDEN])
+            steps = load_i64(c[CLEAR] + STEPS)
+            if steps == 0 and tid == 0:
+                _end(c, 0, 0, c[HIDDEN])
             if shared:
                 side = FRONT if tid // directions % 2 == 0 else BACK
                 _share(c, block, side, max(1, nth // directions), a[SPINS])
             elif d % nth == tid:
-                for phase in range(c[SEQ] * c[STAGES]):
+                for phase in range(steps * c[STAGES]):
                     s = phase % c[STAGES]
-                    _panels(c, phase, block, 0, c[STAGE_RECORDS + s * STAGE_SIZE + PANELS])
+                    _panels(c, phase, steps, block, 0, c[STAGE_RECORDS + s * STAGE_SIZE + PANELS])
 
     return recurrent, STEP
 

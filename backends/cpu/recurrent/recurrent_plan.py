@@ -20,6 +20,9 @@ ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 MANY = 24  # a batch from which on the best panels do not change
 SIMILAR = 1.05  # times the work of the best panels
 NEXT_ROWS = 2  # rows to multiply a vector of weights with, until the level-2 cache has given the next
+ONE_ROW = (
+    24  # vectors of weights per step of one row: about the loads that prefetchers follow (tile/short_loop_micro.py)
+)
 NEAR = 1.25  # times level 2: of so many bytes of a thread's weights, most stay there from step to step
 WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels are shared between threads
 
@@ -143,7 +146,7 @@ def _panel(
     Cost: multiply-adds of vectors in one step, for one of `share` threads.
     """
     best = None
-    most = max(1, (12 if mr == 1 and share == 1 else 8) // gates)
+    most = max(1, (ONE_ROW if mr == 1 and share == 1 else 8) // gates)
     for vectors in range(1, most + 1) if settled is None else (settled,):
         if mr * gates * vectors > target.registers - 2:  # a weight and a broadcast besides the accumulators
             break
