@@ -98,13 +98,14 @@ _LIBM = {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "
 def _float(q: Emit, prim: str, xs: list[ir.Value], lanes: int) -> ir.Value:
     b, x = q.b, xs[0]
     y = xs[1] if len(xs) > 1 else None
+    flags = ("contract",) if q.contracts else ()
     match prim:
         case "add":
-            return b.fadd(x, y)
+            return b.fadd(x, y, flags)
         case "sub":
-            return b.fsub(x, y)
+            return b.fsub(x, y, flags)
         case "mul":
-            return b.fmul(x, y)
+            return b.fmul(x, y, flags)
         case "div":
             return b.fdiv(x, y)
         case "neg":

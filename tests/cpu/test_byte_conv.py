@@ -38,7 +38,9 @@ def sums(x, w, x_zero, w_zero, strides, pads, dilations, group) -> np.ndarray:
         first = f // each * depth
         for i in range(kh):
             for j in range(kw):
-                part = x[:, first : first + depth, i * dh :, j * dw :][:, :, : sh * (out_h - 1) + 1, : sw * (out_w - 1) + 1]
+                part = x[:, first : first + depth, i * dh :, j * dw :][
+                    :, :, : sh * (out_h - 1) + 1, : sw * (out_w - 1) + 1
+                ]
                 y[:, f] += np.einsum("nchw,c->nhw", part[:, :, ::sh, ::sw], w[f, :, i, j])
     return y
 
@@ -47,7 +49,9 @@ def compiled(target: str, b: Builder, outputs: dict, threads: int = 1) -> graphc
     return graphc.compile(b.build(outputs), target=target, threads=threads, cache=False)
 
 
-def check(target: str, rng: np.random.Generator, kinds, x_shape, w_shape, x_zero, w_zero, threads: int = 1, **attrs) -> None:
+def check(
+    target: str, rng: np.random.Generator, kinds, x_shape, w_shape, x_zero, w_zero, threads: int = 1, **attrs
+) -> None:
     x, w = numbers(rng, kinds[0], *x_shape), numbers(rng, kinds[1], *w_shape)
     b = Builder("conv")
     zeros = [b.constant(np.asarray(z, k)) for z, k in zip((x_zero, w_zero), kinds)]

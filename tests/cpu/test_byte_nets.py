@@ -55,7 +55,9 @@ class Net:
         weights = self.add("DequantizeLinear", *map(self.constant, (w, scale, zero)), axis=0)
         bias = self.add("DequantizeLinear", *map(self.constant, (b, 0.05 * scale)), axis=0)
         pads = [kernel // 2] * 4
-        return self.add("Conv", x, weights, bias, **{"pads": pads, "group": group, "kernel_shape": [kernel] * 2, **attrs})
+        return self.add(
+            "Conv", x, weights, bias, **{"pads": pads, "group": group, "kernel_shape": [kernel] * 2, **attrs}
+        )
 
     def model(self, y: str) -> onnx.ModelProto:
         given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)]

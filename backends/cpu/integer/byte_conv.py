@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc import expr
 from graphc.backends.cpu.conv.window import Window, window_of
 from graphc.backends.cpu.integer.byte_conv_block import (
     BYTE_CONV,
@@ -69,14 +70,27 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     cut, depth = (1, 1) if depthwise else (groups, BYTES.k)
     x, width = read_window(lo, node.inputs[0], w, cut, depth, fill)
     y, own = write_pixels(lo, group.output)
-    tree, numbers = with_numbers(simplified(group.expression, _known(group)), len(group.operands), MAX_OPERANDS)
-    operands = [_operand(lo, v, group.output) for v in group.operands]
+    given, tree = _varying_first(group)
+    tree, numbers = with_numbers(tree, len(given), MAX_OPERANDS)
+    operands = [_operand(lo, v, group.output) for v in given]
     operands += [Operand(FLOAT32.numpy, "s", Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
     if depthwise:
         _emit_depthwise(lo, group, w, x, y, tree, operands)
     else:
         _emit_tiles(lo, group, w, x, width, y, tree, operands)
     finish(lo, group, own)
+
+
+def _varying_first(group: Group) -> tuple[list[Value], Expr | None]:
+    """The operands of its epilogue, those first that have a number for each element, and the simplified expression."""
+    tree = simplified(group.expression, _known(group))
+    order = sorted(range(len(group.operands)), key=lambda i: operand_kind(group.operands[i], group.output) != "v")
+    if tree is not None:
+        args = [expr.arg(0, group.anchor.output.dtype)] * (1 + len(order))
+        for to, i in enumerate(order):
+            args[1 + i] = expr.arg(1 + to, group.operands[i].dtype)
+        tree = expr.substitute(tree, args)
+    return [group.operands[i] for i in order], tree
 
 
 def _known(group: Group) -> set[int]:
@@ -176,16 +190,17 @@ def _emit_tiles(
         return ByteConvTile(mr, nv, masked, tree, kinds)
 
     wide, edge = tile(nv, False), tile(last_nv, last_lanes < vl)
-    units = groups * panels * rows
-    part = lo.rows_per_work_unit(-(-pixels // mr), units) * mr
+    part = lo.rows_per_work_unit(-(-pixels // mr), groups * panels * rows) * mr
     scratch, stride = lo.scratch(group.output.name, tile_bytes())
     args = BYTE_CONV(
-        wide=wide, edge=edge, x=x.ref, w=_weights(lo, node, width, nv), y=y.ref, rows=rows, out_h=out_h, pixels=pixels, part=part,
+        wide=wide, edge=edge, x=x.ref, w=_weights(lo, node, width, nv), y=y.ref, rows=rows, out_h=out_h, pixels=pixels,
+        part=part,
         x_n=x.n, x_row=sh * x.row, x_pixel=sw * x.pixel, x_group=width, y_n=y.n, y_row=y.row, y_pixel=y.pixel,
-        y_group=channels * item, groups=groups, channels=channels, panels=panels, panel=kh * runs * steps * BYTES.weights(nv * vl),
+        y_group=channels * item, groups=groups, channels=channels, panels=panels,
+        panel=kh * runs * steps * BYTES.weights(nv * vl),
         mr=mr, nv=nv, last_nv=last_nv, last_lanes=last_lanes, window=kh, runs=runs, steps=steps, x_h=dh * x.row,
         x_run=dw * x.pixel, y_vector=vl * item, scratch=scratch, stride=stride, operands=len(operands),
-        records=[o.record for o in operands],
+        varying=sum(o.kind == "v" for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(wide), "bytes", f"tile {mr}x{nv}, {kh * runs * steps} steps of {BYTES.k} bytes")
     lo.emit(ByteConv(), args, info, writes=[y.ref])
@@ -241,7 +256,8 @@ def _emit_depthwise(
         y=y.ref, rows=w.n * out_h, out_h=out_h, pixels=out_w, blocks=blocks, last_lanes=last_lanes,
         x_n=x.n, x_row=sh * x.row, x_h=dh * x.row, x_pixel=x.pixel, x_step=sw * x.pixel,
         y_n=y.n, y_row=y.row, y_pixel=y.pixel, y_vector=vl * item, window=kh, w_block=kh * kw * lo.target.vector, mr=mr,
-        scratch=scratch, stride=stride, operands=len(operands), records=[o.record for o in operands],
+        scratch=scratch, stride=stride, operands=len(operands),
+        varying=sum(o.kind == "v" for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(row(False)), "bytes, depthwise", f"one input channel per group; {mr} pixels per tile")
     lo.emit(ByteDepthwise(), args, info, writes=[y.ref])

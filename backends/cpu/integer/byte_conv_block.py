@@ -16,8 +16,9 @@ from graphc.lower.kernel import Kernel
 # window, runs, steps: rows, runs and steps of BYTE_TILE.
 BYTE_CONV = Block(
     "wide edge x w y rows out_h pixels part x_n x_row x_pixel x_group y_n y_row y_pixel y_group groups channels panels panel mr nv "
-    "last_nv last_lanes window runs steps x_h x_run y_vector scratch stride operands",
-    record="ref n row pixel channel",  # an operand of the epilogue
+    "last_nv last_lanes window runs steps x_h x_run y_vector scratch stride "
+    "operands varying",
+    record="ref n row pixel channel",  # an operand of the epilogue; the first `varying` differ from pixel to pixel
 )
 
 # steps: of a run of bytes in which all channels of some columns of the window follow each other. Rows of the window lie x_h
@@ -31,7 +32,7 @@ BYTE_TILE = Block(
 # window of one pixel of the result to the next
 BYTE_DEPTHWISE = Block(
     "wide edge x w y rows out_h pixels blocks last_lanes x_n x_row x_h x_pixel x_step y_n y_row y_pixel y_vector window w_block mr "
-    "scratch stride operands",
+    "scratch stride operands varying",
     record="ref n row pixel channel",
 )
 MAX_OPERANDS = 24  # values that an epilogue reads, and its numbers

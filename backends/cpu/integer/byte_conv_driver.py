@@ -64,8 +64,8 @@ def byte_conv(target):
     GROUPS, CHANNELS, PANELS, PANEL, MR, NV, LAST_NV, LAST_LANES = BYTE_CONV[
         "groups channels panels panel mr nv last_nv last_lanes"
     ]
-    WINDOW, RUNS, STEPS, X_H, X_RUN, Y_VECTOR, SCRATCH, STRIDE, OPERANDS = BYTE_CONV[
-        "window runs steps x_h x_run y_vector scratch stride operands"
+    WINDOW, RUNS, STEPS, X_H, X_RUN, Y_VECTOR, SCRATCH, STRIDE, OPERANDS, VARYING = BYTE_CONV[
+        "window runs steps x_h x_run y_vector scratch stride operands varying"
     ]
     FIRST = BYTE_CONV.size
     vl = target.vl
@@ -103,9 +103,10 @@ def byte_conv(target):
                 y = a[Y] + n * a[Y_N] + h * a[Y_ROW] + group * a[Y_GROUP] + panel * a[NV] * a[Y_VECTOR]
                 w = a[W] + column * a[PANEL] - group * (a[NV] - a[LAST_NV]) * (a[PANEL] // a[NV])
                 channel += group * a[CHANNELS]
+                point_operands(a, block, FIRST, a[OPERANDS], n, h, 0, channel)
                 for m0 in range(start, min(pixels, start + part), mr):
                     m = min(m0, pixels - mr)
-                    point_operands(a, block, FIRST, a[OPERANDS], n, h, m, channel)
+                    point_operands(a, block, FIRST, a[VARYING], n, h, m, channel)
                     call4(micro, block, x + m * a[X_PIXEL], w, y + m * a[Y_PIXEL])
             first, end = piece(a, work, nth, end)
 
@@ -121,8 +122,8 @@ def byte_depthwise(target):
     X_N, X_ROW, X_H, X_PIXEL, Y_N, Y_ROW, Y_PIXEL, Y_VECTOR = BYTE_DEPTHWISE[
         "x_n x_row x_h x_pixel y_n y_row y_pixel y_vector"
     ]
-    WINDOW, MR, X_STEP, W_BLOCK, SCRATCH, STRIDE, OPERANDS = BYTE_DEPTHWISE[
-        "window mr x_step w_block scratch stride operands"
+    WINDOW, MR, X_STEP, W_BLOCK, SCRATCH, STRIDE, OPERANDS, VARYING = BYTE_DEPTHWISE[
+        "window mr x_step w_block scratch stride operands varying"
     ]
     FIRST = BYTE_DEPTHWISE.size
     vl = target.vl
@@ -144,9 +145,10 @@ def byte_depthwise(target):
                 x, y = a[X] + n * a[X_N] + h * a[X_ROW], a[Y] + n * a[Y_N] + h * a[Y_ROW]
                 for c in range(blocks):
                     micro = a[EDGE] if c == blocks - 1 else a[WIDE]
+                    point_operands(a, block, FIRST, a[OPERANDS], n, h, 0, c * vl)
                     for m0 in range(0, pixels, mr):
                         m = min(m0, pixels - mr)
-                        point_operands(a, block, FIRST, a[OPERANDS], n, h, m, c * vl)
+                        point_operands(a, block, FIRST, a[VARYING], n, h, m, c * vl)
                         at = x + c * vl + m * a[X_STEP]
                         call4(micro, block, at, a[W] + c * a[W_BLOCK], y + c * a[Y_VECTOR] + m * a[Y_PIXEL])
             first, end = piece(a, a[ROWS], nth, end)

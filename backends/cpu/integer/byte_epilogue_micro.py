@@ -39,6 +39,7 @@ class Ending:
     ) -> None:
         self.q, self.vl, self.epilogue, self.nv, self.mask = q, target.vl, epilogue, nv, mask
         self.registers = target.registers
+        q.contracts = True  # a number that is multiplied and added to is rounded once
         self.dtype = INT32 if epilogue is None else epilogue.dtype
         self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
         self.records = [

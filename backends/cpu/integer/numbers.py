@@ -18,7 +18,7 @@ COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of 
 
 def simplified(tree: Expr | None, known: Container[int]) -> Expr | None:
     """Of an integer, without the way to bytes and back of whole numbers that are bytes, float32(uint8(clip(rint(x), 0, 255))), and
-    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show.
+    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show. Numbers are multiplied out, so that multiply-adds are left.
 
     known: which operands are never NaN, nor infinite."""
     return _simplified(tree, known) if tree is not None and is_integer(tree.dtype) and _is_plain(tree) else tree
@@ -40,7 +40,29 @@ def _simplified(e: Expr, known: Container[int]) -> Expr:
             return part
     if e.prim == "add" and e.args[0].prim == "rint" and e.args[1].prim == "const" and e.args[1].number == 0:
         return e.args[0]
-    return e
+    if e.prim == "max" and _is_least(e.args[0], e.args[1]):
+        return e.args[0]
+    return _scaled(e)
+
+
+def _is_least(e: Expr, limit: Expr) -> bool:
+    """Is rint(max(x, 0)) + zero never below 0? (A zero point is never below 0, as one of unsigned bytes.)"""
+    if limit.prim != "const" or limit.number != 0:
+        return False
+    if e.prim == "add" and e.args[1].prim == "const" and e.args[1].number >= 0:
+        e = e.args[0]
+    return e.prim == "rint" and e.args[0].prim == "max" and e.args[0].args[1] == limit
+
+
+def _scaled(e: Expr) -> Expr:
+    """(x + a) b of two numbers as x b + a b: a multiply-add."""
+    if e.prim != "mul" or e.dtype != FLOAT32 or e.args[1].prim != "const" or e.args[0].prim != "add":
+        return e
+    x, a = e.args[0].args
+    if a.prim != "const":
+        return e
+    product = np.float32(a.number) * np.float32(e.args[1].number)
+    return x * e.args[1] + float(product) if np.isfinite(product) else e
 
 
 def _is_clipped(e: Expr, to: np.dtype, known: Container[int]) -> bool:
