@@ -8,7 +8,9 @@ from typing import Any
 from graphc.bounded import bounded
 from graphc.graph import Graph, Node, Value
 from graphc.lower.registry import Registry
+from graphc.objects import ObjectType, is_object
 from graphc.op import Deferred
+from graphc.passes.dissolve_objects import arranging, dissolving
 from graphc.passes.widen import widened
 from graphc.report import Pending
 from graphc.segments import branches
@@ -31,10 +33,13 @@ class _Outlook:
 
     def of(self, graph: Graph) -> tuple[Pending, ...]:
         planned: set[Value] = set()  # computed when shapes are known, before anything runs
-        return tuple(self._pending(node, planned) for node in graph.nodes)
+        apart = _taken_apart(graph)
+        return tuple(self._pending(node, planned, node in apart) for node in graph.nodes)
 
-    def _pending(self, node: Node, planned: set[Value]) -> Pending:
-        host, reason = self._where(node, planned)
+    def _pending(self, node: Node, planned: set[Value], apart: bool) -> Pending:
+        host, reason = (
+            (False, "its elements are known when the model is called") if apart else self._where(node, planned)
+        )
         results = ", ".join(str(v.type or "?") for v in node.outputs)
         return Pending(node.name, node.op.name, results, host, reason)
 
@@ -89,6 +94,18 @@ class _Outlook:
         """Why no kernel computes a node whose result's size follows from data, or None."""
         form = bounded(replace(node, inputs=tuple(map(_sized, node.inputs)))) if self._has_kernel(node) else None
         return "the shape of its result follows from data" if form is None else self._host_reason(form.static)
+
+
+def _taken_apart(graph: Graph) -> set[Node]:
+    """Operators on sequences and optionals of which nothing is left when the model is called."""
+    given = [v for v in graph.inputs if isinstance(v.type, ObjectType) and v.type.kind != "map"]
+    apart = {n for n in dissolving(graph, given) if all(v.is_const or v in graph.inputs for v in arranging(n))}
+    whole = {v for n in graph.nodes if n not in apart for v in n.operands}
+    for node in reversed(graph.nodes):
+        if node in apart and any(v in whole and is_object(v.type) for v in node.outputs):
+            apart.remove(node)
+            whole.update(node.operands)
+    return apart
 
 
 def _follows_from_data(node: Node) -> bool:

@@ -89,7 +89,7 @@ def _runs(
         starts(model, feeds, ["graphc"], threads, 1)
     effort = Effort(options.rounds, options.seconds, options.patience, options.clock if threads == 1 else "wall")
     compared = [e for e in engines if not chosen.peers or e in ("graphc", *chosen.peers)]
-    found = measure(model, feeds, compared, threads, effort)
+    found = measure(model, feeds, compared, threads, effort, chosen.wrong)
     errors = _errors(found, model, feeds, options.reference)
     about = {"failed": found.failed, "others": found.others}
     add(Row(name, case.name, threads, found.seconds, case.target, chosen.peers, *errors, **about, clock=effort.clock))

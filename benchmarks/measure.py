@@ -135,8 +135,10 @@ class Worker(Child):
         return [loaded[name] for name in loaded.files]
 
 
-def measure(model: Path, feeds: Path, engines: Sequence[str], threads: int, effort: Effort) -> Measured:
-    """Run a model on each of the engines."""
+def measure(
+    model: Path, feeds: Path, engines: Sequence[str], threads: int, effort: Effort, wrong: float = WRONG
+) -> Measured:
+    """Run a model on each of the engines. wrong: see `Set`."""
     found = Measured()
     with TemporaryDirectory() as folder:
         workers = []
@@ -161,7 +163,7 @@ def measure(model: Path, feeds: Path, engines: Sequence[str], threads: int, effo
             found.outputs[worker.engine] = worker.outputs()
             worker.close()
     found.others = float(np.median([busy for busy, _ in kept]))
-    _drop_wrong(found)
+    _drop_wrong(found, wrong)
     return found
 
 
@@ -169,12 +171,12 @@ def _quietest(rounds: Sequence[tuple[float, dict[str, float]]], effort: Effort) 
     return sorted(rounds, key=lambda r: r[0])[: effort.rounds]
 
 
-def _drop_wrong(found: Measured) -> None:
+def _drop_wrong(found: Measured, wrong: float) -> None:
     """A peer whose results are not ONNX Runtime's does not count: it has failed."""
     expected = found.outputs.get("onnxruntime")
     for engine in [e for e in found.outputs if expected is not None and e != "graphc"]:
         difference = error(found.outputs[engine], expected)
-        if not difference < WRONG:
+        if not difference < wrong:
             found.failed[engine] = f"wrong results, {difference:.1g} of their scale"
             del found.seconds[engine], found.memory[engine], found.start[engine]
 

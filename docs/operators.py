@@ -49,6 +49,9 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.
 - `com.microsoft::DynamicQuantizeLSTM` quantises its state over the whole batch, as ONNX Runtime does on one thread; its results
   depend on the number of threads there.
+- On the CPU, quantized convolutions with what lies between them give ONNX Runtime's results without its optimisations up to one step of
+  the last quantisation: sums are exact in int32, but scales are multiplied before they meet the sums, and what lies halfway
+  between two steps may go to either.
 - `QuantizeLinear` of NaN is the lowest number of the type, as in ONNX Runtime and (for signed types) the reference.
 - Quantised operators of `com.microsoft` equal ONNX Runtime's in every element (but for ties of `QLinearAdd`, which it folds into one line). `QLinearAdd`, `QLinearMul` and
   `QLinearAveragePool` add the zero point before they round, the others after it. `QLinearAveragePool` with `count_include_pad`
@@ -64,6 +67,8 @@ The standard's text decides; where it is silent, what the exporters of such file
   file does not tell.
 - An `If` of which one branch has no valid types runs as long as the other one is taken. (ONNX Runtime does so where only the
   inputs' shapes tell, and refuses a file whose ranks do.)
+- `Compress` without `axis` takes a condition of any rank, flattened as its operand is (PaddlePaddle's exporter gives a mask of the
+  operand's shape; the standard asks for one axis, ONNX Runtime takes any).
 - `MaxUnpool` with `output_shape` counts the indices in the size that its kernel, strides and pads give, and adds zeros at the
   ends, as the standard's test and its reference do. (ONNX Runtime and PyTorch count them in `output_shape`. The text speaks of
   the inverse of a `MaxPool`, which would be that, too.)

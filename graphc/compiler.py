@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
+    from graphc.model_folder import ModelFolder
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
+    from graphc.structures import Structures
 
 
 def compile(  # noqa: A001  (the field's name)
@@ -145,10 +147,12 @@ class Compilation:
         self._loaded: Graph | None = None
         self._graph: Graph | None = None
         self._infos: tuple[PassInfo, ...] = ()
+        self._entry: ModelFolder | None = None
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
     reopen = staticmethod(reopened)
+    _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
     def _find(self) -> Signature | None:
@@ -167,7 +171,7 @@ class Compilation:
         reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
         asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
-        entry = store.entry(key)
+        entry = self._entry = store.entry(key)
         document = entry.model()
         if document is not None and self.origin.find(store, document["files"]):
             self.backend.keep_in(entry, document)
@@ -187,6 +191,10 @@ class Compilation:
         """The same source, read in another way, with plans of its own. A session runs the model that has the states."""
         backend = backends.open_backend(self.target, self.request)
         return Compilation(self.origin, self.target, self.request, backend, reading)
+
+    def taken_apart(self, structures: Structures) -> Compilation:
+        """The same model with the tensors that inputs consist of in their place. It shares constants and their packed forms."""
+        return Apart(self, structures)
 
     # --- graphs --------------------------------------------------------------------------------------------------
     @property
@@ -208,7 +216,8 @@ class Compilation:
             from graphc import pipeline
 
             infos: list[PassInfo] = []
-            self._graph = _run_passes(self.loaded, pipeline.SHAPE_FREE, self.request.disabled, infos)
+            passes = pipeline.shape_free(self.backend.kernel_operators())
+            self._graph = _run_passes(self.loaded, passes, self.request.disabled, infos)
             self._infos = tuple(infos)
             self.origin.release()
         return self._graph
@@ -294,7 +303,7 @@ class Compilation:
     # --- plans ---------------------------------------------------------------------------------------------------
     def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:
         """The executable for these input types (and the values of shape-like inputs), from disk."""
-        key = _plan_key(types, values)
+        key = self._plan_key(types, values)
         found = self.backend.load(key)
         if found is None and self.planned:
             from graphc.kept_segments import find
@@ -306,7 +315,7 @@ class Compilation:
         """The same, made now."""
         graph = self.graph
         self.origin.check()
-        return self._compile(graph, types, values, _plan_key(types, values))
+        return self._compile(graph, types, values, self._plan_key(types, values))
 
     @property
     def planned(self) -> bool:
@@ -318,7 +327,7 @@ class Compilation:
         pattern = self._pattern(arrays, valued)
         if pattern is None:
             return None
-        key = _many_key(pattern)
+        key = self._many_key(pattern)
         found = self.backend.load_many(key, arrays)
         if found is None and self.planned:
             from graphc.kept_segments import find_many
@@ -332,14 +341,14 @@ class Compilation:
         if pattern is None:
             return None
         self.origin.check()
-        return self._compile_many(self.graph, pattern, _many_key(pattern))
+        return self._compile_many(self.graph, pattern, self._many_key(pattern))
 
     def find_growing(
         self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
     ) -> Executable | None:
         """An executable for steps that append to states in place, from disk. arrays: as `Pattern` takes them."""
         pattern = self._pattern(arrays, valued, growing)
-        return None if pattern is None else self.backend.load_many(_many_key(pattern), arrays)
+        return None if pattern is None else self.backend.load_many(self._many_key(pattern), arrays)
 
     def bind_growing(
         self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth]
@@ -349,7 +358,19 @@ class Compilation:
         if pattern is None:
             return None
         self.origin.check()
-        return self._compile_many(self.graph, pattern, _many_key(pattern))
+        return self._compile_many(self.graph, pattern, self._many_key(pattern))
+
+    def _plan_key(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:
+        digest = hashlib.sha256(
+            repr([(n, t.dtype.name, t.shape) for n, t in types.items()]).encode() + self._of.encode()
+        )
+        for name, a in values.items():
+            digest.update(f"{name} {a.dtype} {a.shape} {value_key(a)!r}".encode())
+        return digest.hexdigest()[:32]
+
+    def _many_key(self, pattern: Pattern) -> str:
+        kind = "session" if pattern.growing else "many"
+        return f"{kind}-{hashlib.sha256((pattern.key + self._of).encode()).hexdigest()[:16]}"
 
     def _pattern(
         self, arrays: Sequence[np.ndarray], valued: Collection[int], growing: Sequence[Growth] = ()
@@ -376,10 +397,12 @@ class Compilation:
     ) -> Executable:
         from graphc import pipeline
         from graphc.bind import bind
+        from graphc.bundles import closed
         from graphc.growing import CantGrow, with_lengths
         from graphc.kept_segments import part_key
         from graphc.memory_limit import require_memory
         from graphc.segments import conditions, cut, is_static, segmented
+        from graphc.taken_apart import Bundled
 
         passes = list(self._infos)
         bound = bind(unbound, types, values)
@@ -399,7 +422,8 @@ class Compilation:
             return self.backend.executable(g, made, key, many)
 
         if is_static(bound, compiled) or not self.backend.capabilities.needs_static_shapes:
-            return make(bound, key)
+            tensors, results = closed(bound)
+            return make(bound, key) if tensors is bound else Bundled(make(tensors), results, len(tensors.outputs))
         parts = cut(bound, self.backend.kernel_operators(), compiled)
         keys: list[str] = []
 
@@ -464,16 +488,42 @@ class Compilation:
         return self._compile(suffix, types, {names[i]: arrays[i] for i in valued}, key), False
 
 
-def _plan_key(types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(repr([(n, t.dtype.name, t.shape) for n, t in types.items()]).encode())
-    for name, a in values.items():
-        digest.update(f"{name} {a.dtype} {a.shape} {value_key(a)!r}".encode())
-    return digest.hexdigest()[:32]
+class Apart(Compilation):
+    """A model whose inputs are the tensors that its own consist of. See `Compilation.taken_apart`."""
 
+    def __init__(self, whole: Compilation, structures: Structures) -> None:
+        self._whole, self._structures, self._of = whole, structures, repr(structures)
+        self.origin, self.target, self.request, self.backend = whole.origin, whole.target, whole.request, whole.backend
+        self.reading, self.states, self._entry = whole.reading, whole.states, whole._entry
+        self._loaded = self._graph = None
+        self._infos = ()
+        self._name = f"signature-{hashlib.sha256(self._of.encode()).hexdigest()[:16]}"
+        kept = None if self._entry is None else self._entry.document(self._name)
+        self._kept = kept is not None
+        self.signature = self._sign() if kept is None else Signature.from_json(kept)
 
-def _many_key(pattern: Pattern) -> str:
-    kind = "session" if pattern.growing else "many"
-    return f"{kind}-{hashlib.sha256(pattern.key.encode()).hexdigest()[:16]}"
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            from graphc.bundles import opened
+
+            self._graph = opened(self._whole.graph, dict(self._structures))
+            self._infos = self._whole._infos
+        return self._graph
+
+    @property
+    def loaded(self) -> Graph:
+        return self.graph
+
+    def read(self, reading: Reading) -> Compilation:
+        return self._whole.read(reading).taken_apart(self._structures)
+
+    def _compile(self, *args: Any, **more: Any) -> Executable:
+        made = super()._compile(*args, **more)
+        if self._entry is not None and not self._kept:
+            self._entry.write(self._name, self.signature.to_json())
+            self._kept = True
+        return made
 
 
 def shape_like_inputs(graph: Graph) -> list[str]:
@@ -482,9 +532,12 @@ def shape_like_inputs(graph: Graph) -> list[str]:
     Only numbers and rows of numbers, and what is computed from those: sizes that follow from larger arrays are read
     between the segments of a run.
     """
+    from graphc.passes.dissolve_objects import arranging, dissolving
+
     producers = graph.producers()
     needed = set()
     stack = [n.inputs[i] for n in graph.nodes for i in n.op.values if i < len(n.inputs) and n.inputs[i] is not None]
+    stack += [v for n in dissolving(graph) for v in arranging(n)]
     while stack:
         v = stack.pop()
         if v in needed or v.is_const or (v.type is not None and (v.type.rank > 1 or is_object(v.type))):

@@ -317,6 +317,22 @@ def sigmoid(x: Number):
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
+def clipped(e: Expr) -> tuple[Expr, float, float] | None:
+    """(x, low, high) of a clip of x between two numbers, in the forms that operators have for it."""
+    found: dict[str, float] = {}
+    for _ in range(2):
+        parts = e.args[1:] if e.prim == "select" else e.args
+        if len(parts) != 2:  # noqa: PLR2004
+            return None
+        kind, (x, limit) = e.prim, parts
+        if e.prim == "select" and e.args[0].args == e.args[1:]:
+            kind = {"gt": "max", "lt": "min"}.get(e.args[0].prim, "")
+        if kind not in ("min", "max") or kind in found or limit.prim != "const":
+            return None
+        found[kind], e = float(limit.number), x
+    return e, found["max"], found["min"]
+
+
 def substitute(e: Expr, args: list[Expr]) -> Expr:
     """e with its operands replaced: composition of expressions."""
     if e.prim == "arg":

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from graphc.room import Memory
     from graphc.session import Session
     from graphc.signature import Growth, State
+    from graphc.structures import Structures
+    from graphc.taken_apart import TakenApart
 
 
 MOST_FAILURES = 3  # to make a plan for many shapes, before each shape gets its own
@@ -74,6 +76,8 @@ class Source(Protocol):
     def planned(self) -> bool: ...
 
     def read(self, reading: Reading) -> Source: ...
+
+    def taken_apart(self, structures: Structures) -> Source: ...
 
     def outlook(self) -> tuple[Pending, ...]: ...
 
@@ -140,8 +144,15 @@ class Model:
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
+
+    def _models_apart(self) -> TakenApart:
+        from graphc.taken_apart import TakenApart
+
+        source, recipe = self._source, self._recipe  # not self, as above
+        return TakenApart(source.signature.inputs, lambda structures: Model(source.taken_apart(structures), recipe))
 
     @property
     def name(self) -> str:
@@ -330,8 +341,13 @@ class Model:
         values: arrays for inputs, which have their shapes; those that `valued` names are needed. Raises InputError where
         a symbolic dim is left open or one of these has no value.
         """
-        model, arrays = self._for(shapes or {}, values or {})
-        missing = [n for n in model.valued if n not in (values or {})]
+        values = self._arguments.completed(values) if values else {}
+        model, arrays = self._for(shapes or {}, values)
+        found = model._apart
+        apart = found.model_for(arrays) if found is not None and found.names <= values.keys() else None
+        if found is not None and apart is not None:
+            return model._plan_apart(found, apart, arrays, values, many)
+        missing = [n for n in model.valued if n not in values]
         if missing:
             names = ", ".join(f"'{n}'" for n in missing)
             raise InputError(f"shapes follow from the values of {names}", hint="give their values, or run the model")
@@ -345,6 +361,25 @@ class Model:
             )
             plan = replace(plan, because=(reason,))
         return plan
+
+    def _plan_apart(
+        self, found: TakenApart, apart: Model, arrays: Sequence[np.ndarray], values: Mapping[str, Any], many: bool
+    ) -> Plan:
+        """The plan of the model for the tensors that inputs consist of, to be measured with inputs as callers give them."""
+
+        def named(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+            return dict(zip(apart._names, found.tensors(arrays)))
+
+        shapes = {n: a.shape for n, a in zip(self._names, arrays) if n not in values}
+        plan = apart.plan(shapes, {n: a for n, a in named(arrays).items() if n not in shapes}, many=many)
+        measure = plan.measure
+        if measure is None:
+            return plan
+
+        def measured(feeds: Mapping[str, Any], rounds: int) -> Sequence[float]:
+            return measure(named([self._arguments.checked(i, feeds[n]) for i, n in enumerate(self._names)]), rounds)
+
+        return replace(plan, measure=measured)
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:
@@ -393,9 +428,12 @@ class Model:
     def _run(
         self, arrays: Sequence[Any], out: Sequence[np.ndarray | None] | None, stream: Any = None
     ) -> list[np.ndarray]:
-        if not self._objects:
+        if self._apart is None:
             return self._run_arrays(arrays, out, stream)
         arrays = [self._arguments.checked(i, a) for i, a in enumerate(arrays)]  # boxed
+        apart = self._apart.model_for(arrays)
+        if apart is not None:
+            return apart._run(self._apart.tensors(arrays), out, stream)
         results = self._run_arrays(arrays, out, stream)
         return [a if s.content is None else given_back(unbox(a)) for s, a in zip(self.outputs, results)]
 

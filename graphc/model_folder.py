@@ -33,6 +33,10 @@ class ModelFolder:
     def model(self) -> dict[str, Any] | None:
         return read_document(self.folder / "model.json")
 
+    def document(self, name: str) -> Any:
+        """What `write` has written; None where there is none, whole."""
+        return read_document(self.folder / f"{name}.json")
+
     def plan(self, key: str) -> dict[str, Any] | None:
         found = read_document(self.folder / f"plan-{key}.json")
         if found is not None:
@@ -126,6 +130,12 @@ class ModelFolder:
 
     def write_model(self, content: dict[str, Any]) -> None:
         write_document(self.folder / "model.json", content)
+
+    def write(self, name: str, content: Any) -> None:
+        """A small document, where there is a folder already and it can be written."""
+        if self.folder.is_dir():
+            with forgiven():
+                write_document(self.folder / f"{name}.json", content)
 
     def write_plan(self, key: str, content: dict[str, Any]) -> None:
         write_document(self.folder / f"plan-{key}.json", content)

@@ -132,13 +132,27 @@ def tensors_of(name: str, value: Any) -> dict[str, np.ndarray]:
     return {key: a for part in parts for key, a in part.items()}
 
 
+def own(a: np.ndarray) -> np.ndarray:
+    """The array; a box of an object that shares memory with nothing where it is a box."""
+    inside = unbox(a)
+    return a if inside is a else box(_copied(inside))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if isinstance(value, dict):
+        return {key: item.copy() for key, item in value.items()}
+    return value if value is None else value.copy()
+
+
 def given_back(value: Any) -> Any:
-    """What callers get: objects of their own, which share no memory with anything. Values of maps are Python's numbers."""
+    """What callers get. Values of maps are Python's numbers."""
     if isinstance(value, list):
         return [given_back(item) for item in value]
     if isinstance(value, dict):
-        return {key: np.asarray(item).item() if np.ndim(item) == 0 else item.copy() for key, item in value.items()}
-    return value.copy() if isinstance(value, np.ndarray) else value
+        return {key: np.asarray(item).item() if np.ndim(item) == 0 else item for key, item in value.items()}
+    return value
 
 
 def matches(a: np.ndarray, want: TensorType) -> bool:

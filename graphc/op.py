@@ -220,6 +220,8 @@ class Op:
     macs       Call -> multiply-accumulates, of operators whose work is products of their operands' elements
     flops      Call -> floating point operations (default: two per multiply-accumulate, else one per element of the result)
     values     operands whose values the type rule or the kernel needs when compiling (shapes, axes, pads)
+    arranges   of operators on sequences: operands that are positions or lengths. Where they are known when compiling, as the sequence
+               is, so is which elements are meant
     per_sample  results for one sample (of the first dim of operand 0) depend on that sample alone, and on the other operands
     laws       algebraic laws that it obeys
     bound      of operators with one dim that only data tells: Call -> what it is at most
@@ -249,6 +251,7 @@ class Op:
     macs: Callable[[Call], Dim] | None = None
     flops: Callable[[Call], Dim] | None = None
     values: tuple[int, ...] = ()
+    arranges: tuple[int, ...] = ()
     per_sample: bool = False
     windowed: bool = False
     laws: Laws = Laws()

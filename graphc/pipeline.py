@@ -16,11 +16,13 @@ from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
 from graphc.passes.block_weights import block_weights
+from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_products import byte_products
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
 from graphc.passes.decompose import Decompose
+from graphc.passes.dissolve_objects import dissolve_objects
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
@@ -33,13 +35,16 @@ from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
 from graphc.passes.unchanged_states import unchanged_states
+from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.passes.widen import Widen, compiles_somehow
 from graphc.verify import verify as verify_graph
 
 # Once for each model: dims may be symbolic, types unknown. Weights are folded here, so that binding leaves them alone.
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
+    unsigned_bytes,
     byte_products,
+    byte_convolutions,
     fold_constants,
     inline_branches,
     canonicalize,
@@ -66,6 +71,11 @@ BOUND: tuple[Pass, ...] = (
 )
 
 
+def shape_free(kernels: Collection[str]) -> tuple[Pass, ...]:
+    """SHAPE_FREE for a backend that has kernels for these operators."""
+    return tuple(p for p in SHAPE_FREE if not isinstance(p, Rewrite) or not p.makes or p.makes in kernels)
+
+
 @lru_cache(maxsize=1)
 def fusions() -> tuple[Rewrite, ...]:
     """The passes of graphc/passes/fuse_*.py, each named as its file, in the order of their names."""
@@ -80,7 +90,17 @@ def bound(kernels: Collection[str], compiles: Callable[[Node], bool] = lambda no
     wanted = (replace(p, accepts=somehow) for p in fusions() if p.makes in kernels)
     written: tuple[Pass, ...] = (fold_constants, Decompose(keep, "decompose_domains", somehow, domains=True))
     decompose = Decompose(keep, compiles=somehow)
-    passes = (*written, *BOUND, feature_maps, *wanted, decompose, *BOUND, Widen(compiles), unchanged_states)
+    passes = (
+        dissolve_objects,
+        *written,
+        *BOUND,
+        feature_maps,
+        *wanted,
+        decompose,
+        *BOUND,
+        Widen(compiles),
+        unchanged_states,
+    )
     return (*passes, HeldGraphs(passes))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphc.errors import GraphcError
 from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
+from graphc.objects import own
 from graphc.records import record
 from graphc.types import TensorType, dtype_from_name
 
@@ -270,8 +271,8 @@ def _pending(content: dict[str, Any]) -> tuple[Pending, ...]:
 
 
 def _own(a: np.ndarray) -> np.ndarray:
-    """The array, copied where it is a small part of a buffer."""
-    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else a
+    """What shares memory with nothing. An array is copied where it is a small part of a buffer."""
+    return a.copy() if a.base is not None and 2 * a.nbytes < a.base.nbytes else own(a)
 
 
 def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:

@@ -14,6 +14,7 @@ from itertools import count, repeat
 import numpy as np
 
 from graphc.bounded import Bounded, bounded
+from graphc.bundles import is_bundle
 from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
 from graphc.executable import Executable
@@ -90,6 +91,8 @@ def cut(graph: Graph, kernels: Collection[str] = (), compiled: Compiled = never)
                 forms.append(form)
         else:
             suffix.append(node)
+    prefix, bundles = _without_last_bundles(prefix, data_dependent)
+    suffix = [*bundles, *suffix]
     produced: list[Value] = [v for n in (*(f.node for f in forms), *data_dependent) for v in n.outputs]
     needed_later = {v for n in (*data_dependent, *suffix) for v in n.operands} | set(graph.outputs)
     computed = [v for n in prefix for v in n.outputs if v in needed_later]
@@ -107,6 +110,20 @@ def cut(graph: Graph, kernels: Collection[str] = (), compiled: Compiled = never)
     outputs = tuple(rw(v) for v in graph.outputs)
     suffix_graph = replace(graph, name=f"{graph.name}/suffix", inputs=inputs, outputs=outputs, nodes=tuple(rw.nodes))
     return CutGraph(prefix_graph, tuple(forms), tuple(data_dependent), suffix_graph)
+
+
+def _without_last_bundles(prefix: Sequence[Node], behind: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """The prefix without sequences and optionals that only the suffix reads, and these: it makes them of tensors."""
+    read = {v for n in behind for v in n.operands}
+    kept: list[Node] = []
+    bundles: list[Node] = []
+    for node in reversed(prefix):
+        if is_bundle(node) and node.output not in read:
+            bundles.append(node)
+        else:
+            kept.append(node)
+            read.update(node.operands)
+    return kept[::-1], bundles[::-1]
 
 
 def _waits_for_a_value(node: Node) -> bool:

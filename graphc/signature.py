@@ -45,7 +45,7 @@ class Spec:
 
     @property
     def is_static(self) -> bool:
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        return self.content is None and self.shape is not None and all(isinstance(d, int) for d in self.shape)
 
     def __str__(self) -> str:
         if self.dtype is None:

@@ -11,7 +11,7 @@ from graphc.backends.cpu.costs import nanoseconds
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.policy import DEFAULT, Choice, Policy
-from graphc.backends.cpu.lower.rules import choices_of
+from graphc.backends.cpu.lower.rules import choices_of, converts
 from graphc.backends.cpu.native import host_reason, load_lowerings
 from graphc.backends.cpu.nested.depth_first import depth_first_runs, lower_depth_first
 from graphc.backends.cpu.sizes import CACHE_LINE
@@ -21,6 +21,7 @@ from graphc.graph import Graph, Node
 from graphc.lower import verify
 from graphc.lower.assembled import Assembled
 from graphc.lower.binder import Binder
+from graphc.lower.channels import assign_channels_last
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
@@ -113,6 +114,8 @@ def place(d: Draft) -> None:
     if d.many is not None:
         require_growing(d.graph, d.many, d.compiled)
     place_externals(lo, d.graph, d.groups, d.native, d.policy.uses("results_in_place"), d.many)
+    compiled = [d.compiled(g.nodes[0]) for g in d.groups]
+    assign_channels_last(lo, d.groups, compiled, converts)
     d.runs = depth_first_runs(d.groups, d.graph.outputs, d.target) if d.native and d.policy.uses("image_runs") else []
     alone = {d.groups[i] for run in d.runs for i in run}
     if d.policy.uses("concat_in_place"):
@@ -137,6 +140,7 @@ def lower(d: Draft) -> None:
 
 def _lower_samples(lo: CpuLowering, groups: Sequence[Group]) -> None:
     """Kernels compute all of them."""
+    assign_channels_last(lo, groups, [True] * len(groups), converts)
     if lo.policy.uses("concat_in_place"):
         place_concatenations(lo, groups)
     for group in groups:

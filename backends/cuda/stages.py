@@ -7,7 +7,7 @@ from typing import Any
 
 from graphc.backend import Stage
 from graphc.backends.cuda.codegen.arch import EMULATED
-from graphc.backends.cuda.lower.channels import assign_channels_last
+from graphc.backends.cuda.lower.channels import gains
 from graphc.backends.cuda.lower.choices import Choices
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -19,6 +19,7 @@ from graphc.graph import Graph, Node
 from graphc.lower import verify
 from graphc.lower.assembled import Assembled
 from graphc.lower.binder import Binder
+from graphc.lower.channels import assign_channels_last
 from graphc.lower.fuse import Group
 from graphc.lower.group import lower_group
 from graphc.lower.host import copy_results
@@ -101,7 +102,7 @@ def place(d: Draft) -> None:
         require_growing(d.graph, d.many, d.compiled)
     place_externals(lo, d.graph, d.groups, d.native, many=d.many)
     compiled = [d.compiled(g.anchor or g.nodes[0]) for g in d.groups]
-    assign_channels_last(lo, d.groups, compiled)
+    assign_channels_last(lo, d.groups, compiled, gains)
     place_concatenations(lo, [g for g, kernel in zip(d.groups, compiled) if kernel])
 
 

@@ -57,6 +57,8 @@ def define(
 class Emit:
     """An IRBuilder with the idioms of kernels. Vectors have an explicit number of lanes; one lane is a scalar."""
 
+    contracts = False  # may a product be fused with a sum?
+
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.b = builder
         self._entry = builder.function.entry_basic_block if builder.function.blocks else builder.block

@@ -10,8 +10,8 @@ from llvmlite import ir
 from graphc.backends.llvm import vmath
 from graphc.backends.llvm.emit import F32, F64, I32, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
-from graphc.dtypes import is_float, is_narrow, is_signed
-from graphc.expr import Expr
+from graphc.dtypes import BY_NAME, is_float, is_integer, is_narrow, is_signed
+from graphc.expr import Expr, clipped
 
 
 def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
@@ -32,6 +32,8 @@ def emit_to_store(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int
     if e.prim != "cast":
         return emit(q, e, operands, lanes)
     (part,) = e.args
+    if _is_small(e):
+        return _small(q, emit(q, part, operands, lanes), e.dtype, lanes)
     return _converted(q, _rounded(q, part, emit(q, part, operands, lanes), lanes), part.dtype, e.dtype, lanes)
 
 
@@ -42,6 +44,8 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
         return q.const(e.number, register_type(e.dtype), lanes)
     if e.prim in _STEPS:
         xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
+    if e.prim == "cast" and _is_small(e):
+        return _small(q, xs[0], e.dtype, lanes)
     if e.prim == "cast":
         return convert(q, xs[0], e.args[0].dtype, e.dtype, lanes)
     if e.prim == "bitcast":
@@ -94,13 +98,14 @@ _LIBM = {"sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "
 def _float(q: Emit, prim: str, xs: list[ir.Value], lanes: int) -> ir.Value:
     b, x = q.b, xs[0]
     y = xs[1] if len(xs) > 1 else None
+    flags = ("contract",) if q.contracts else ()
     match prim:
         case "add":
-            return b.fadd(x, y)
+            return b.fadd(x, y, flags)
         case "sub":
-            return b.fsub(x, y)
+            return b.fsub(x, y, flags)
         case "mul":
-            return b.fmul(x, y)
+            return b.fmul(x, y, flags)
         case "div":
             return b.fdiv(x, y)
         case "neg":
@@ -235,6 +240,20 @@ def _converted(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int)
     if a.width > z.width:
         return b.trunc(x, out)
     return b.sext(x, out) if is_signed(source) else b.zext(x, out)
+
+
+def _is_small(e: Expr) -> bool:
+    """Is a cast one of float32 to an integer of 8 or 16 bits, between two numbers that are int32s?"""
+    (x,) = e.args
+    if x.dtype != np.float32 or not is_integer(e.dtype) or e.dtype.itemsize > 2 or BY_NAME[e.dtype.name].bits < 8:
+        return False
+    found = clipped(x)
+    return found is not None and all(abs(n) < 2**31 for n in found[1:])
+
+
+def _small(q: Emit, x: ir.Value, to: np.dtype, lanes: int) -> ir.Value:
+    """By way of int32: NaN, the one number that is none, has zeros in the lower half there as x86 converts it, or is 0."""
+    return q.b.trunc(q.b.fptosi(x, q.vector(I32, lanes)), q.vector(register_type(to), lanes))
 
 
 def _to_odd(q: Emit, x: ir.Value, lanes: int) -> ir.Value:

@@ -90,7 +90,8 @@ def _tell(
             _stop_with(title, error.problems)
     _list([f"warning: {note}" for done in plan.passes if done.name == HeldGraphs.name for note in done.notes])
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
-    types = compiled.result_types({name: numbers(shape) for name, shape in plan.shapes.items()})
+    own = {spec.name for spec in compiled.inputs if spec.content is None}  # the others were taken apart
+    types = compiled.result_types({name: numbers(d) for name, d in plan.shapes.items() if name in own})
     results = [
         f"{name} {'of a shape that follows from data' if t is None else short_type(t)}" for name, t in types.items()
     ]

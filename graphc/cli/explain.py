@@ -44,7 +44,7 @@ def explain(
         try:
             plan = make_plan(compiled, inputs, dict(shapes), batch, for_many)
         except InputError as error:
-            if inputs or not compiled.valued:
+            if inputs or not (compiled.valued or any(spec.content for spec in compiled.inputs)):
                 raise
             click.echo(f"{compiled.name}: {error}\n")
             _pending(compiled.outlook())

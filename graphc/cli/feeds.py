@@ -175,6 +175,10 @@ def make_plan(
     if model.valued and not sources:
         hint = f"give them: --input {model.valued[0]}=FILE.npy"
         raise InputError(f"shapes follow from the values of {', '.join(model.valued)}", hint=hint)
+    held = next((s for s in model.inputs if s.content is not None and not sources), None)
+    if held is not None:
+        hint = f"give it: --input {held.name}=FILE.npz"
+        raise InputError(f"which tensors input '{held.name}' holds is open: {held.content}", hint=hint)
     if not sources:
         return model.plan(resolve_shapes(model.inputs, shapes, batch), many=many)
     return model.plan(values=make_feeds(model.inputs, sources, shapes, batch), many=many)

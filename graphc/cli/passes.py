@@ -55,9 +55,10 @@ def shown_after(
     if bare not in (p.name for p in bound) and bare != name:
         why = "is a stage of the target" if bare in names else "runs before shapes are known, and no more after that"
         raise GraphcError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
-    if bare == name and any(p.name == bare for p in pipeline.SHAPE_FREE):
-        return str(pipeline.run(graph, pipeline.SHAPE_FREE, stop_after=bare, disabled=disabled))
-    graph = pipeline.run(graph, pipeline.SHAPE_FREE, disabled=disabled)
+    free = pipeline.shape_free(backend.kernel_operators())
+    if bare == name and any(p.name == bare for p in free):
+        return str(pipeline.run(graph, free, stop_after=bare, disabled=disabled))
+    graph = pipeline.run(graph, free, disabled=disabled)
     known = shapes()
     graph = bind(graph, {v.name: v.type.with_shape(known[v.name]) for v in graph.inputs})
     if bare not in names:
@@ -72,7 +73,8 @@ def shown_after(
 def _passes(backend: Backend) -> tuple[Pass, ...]:
     from graphc import pipeline
 
-    return (*pipeline.SHAPE_FREE, *pipeline.bound(backend.kernel_operators(), backend.compiles))
+    kernels = backend.kernel_operators()
+    return (*pipeline.shape_free(kernels), *pipeline.bound(kernels, backend.compiles))
 
 
 def _opened(target: str) -> Backend:

@@ -21,8 +21,8 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
     """A group without an anchor."""
     out = group.output
     if out.type.layout is None:
-        storages = [(lo.strided if lo.any_strides else lo.read)(v) for v in group.operands]
         target = lo.write(out)
+        storages = [_dense_operand(lo, v, target) for v in group.operands]
         dims, walks = _dense_walks([target, *storages], out)
         dims, walks = [dims[i] for i in target.order], [_in_order(w, target.order) for w in walks]
         unit = 1
@@ -39,6 +39,13 @@ def lower_elementwise(lo: Lowering, group: Group) -> None:
         # rows of one pixel, with a halo somewhere: the innermost loop that is left has gaps
         dims, strides = [*dims, 1], [[*st, 0] for st in strides]
     _emit(lo, group, dims, [replace(w, strides=st) for w, st in zip(walks, strides)], unit)
+
+
+def _dense_operand(lo: Lowering, v: Value, target: Storage) -> Storage:
+    """In the order of the result, unless strides do not matter."""
+    if lo.any_strides:
+        return lo.strided(v)
+    return lo.read(v, target.channels_last and v.shape == target.type.shape)
 
 
 def _dense_walks(storages: Sequence[Storage], out: Value) -> tuple[list[int], list[Walk]]:

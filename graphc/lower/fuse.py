@@ -73,15 +73,18 @@ def fuse(
     accepts: Accepts,
     compiled: Callable[[Node], bool],
     takes_prologue: Callable[[Node], bool] = lambda node: False,
+    converts: Callable[[Node], bool] = lambda node: False,
     max_nodes: int = MAX_NODES,
 ) -> tuple[list[Group], list[FusionNote]]:
     """Groups in execution order, and why each elementwise node was fused or not.
 
     takes_epilogue(node): the backend's kernel for this anchor can end in an expression. accepts(anchor, value, output):
     it can read `value` there. compiled(node): the backend has code for this elementwise node. takes_prologue(node): the
-    anchor's first operand may be an expression of values that `accepts` admits. max_nodes: of an elementwise kernel.
+    anchor's first operand may be an expression of values that `accepts` admits. converts(node): the expression may have another dtype
+    than the anchor's result, and so may its operands, which it may compute from what is smaller in memory. max_nodes: of an
+    elementwise kernel.
     """
-    return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue, max_nodes).run()
+    return _Fuser(graph, takes_epilogue, accepts, compiled, takes_prologue, converts, max_nodes).run()
 
 
 class _Fuser:
@@ -92,9 +95,10 @@ class _Fuser:
         accepts: Accepts,
         compiled: Callable[[Node], bool],
         takes_prologue: Callable[[Node], bool],
+        converts: Callable[[Node], bool],
         max_nodes: int,
     ) -> None:
-        self.max_nodes = max_nodes
+        self.max_nodes, self.converts = max_nodes, converts
         self.graph, self.takes_epilogue, self.accepts, self.compiled = graph, takes_epilogue, accepts, compiled
         self.takes_prologue = takes_prologue
         self.consumers = graph.consumers()
@@ -171,9 +175,17 @@ class _Fuser:
             if not readers:
                 break
             node = min(readers, key=self.position.__getitem__)
-            reason = self._refusal(node, anchor, trees, operands)
+            before = self._converted_operands(node, anchor, trees) if self.converts(anchor) else []
+            reason = next(
+                filter(None, (self._refusal(n, anchor, trees, operands, before) for n in (*before, node))), ""
+            )
             if reason:
                 break
+            for n in before:
+                trees[n.output] = scalar_tree(
+                    n, [self._operand(v, operands, 1) if v not in trees else trees[v] for v in n.inputs]
+                )
+                nodes.append(n)
             args = [trees[v] if v in trees else self._operand(v, operands, 1) for v in node.inputs]
             trees[node.output] = scalar_tree(node, args)
             nodes.append(node)
@@ -183,7 +195,7 @@ class _Fuser:
             if self._closed(nodes):
                 closed, closed_operands = len(nodes), len(operands)
         self._note(anchor, nodes[1:closed], reason)
-        nodes = nodes[:closed]
+        nodes = [anchor, *sorted(nodes[1:closed], key=self.position.__getitem__)]
         tree = trees[nodes[-1].output] if closed > 1 else None
         return Group(tuple(nodes), anchor, tree, tuple(operands[:closed_operands]))
 
@@ -201,18 +213,38 @@ class _Fuser:
                 why = reason or f"%{anchor.output.name} is also needed outside"
                 self.notes.append(FusionNote(n.name, False, f"not into {where}: {why}"))
 
-    def _refusal(self, node: Node, anchor: Node, inside: Mapping[Value, Expr], operands: Sequence[Value]) -> str:
+    def _converted_operands(self, node: Node, anchor: Node, inside: Mapping[Value, Expr]) -> list[Node]:
+        """Elementwise nodes, in order, that make an operand of a node for it alone out of a value with smaller elements."""
+        for v in node.operands:
+            found: list[Node] = []
+            source, reader = v, node
+            while source not in inside and source not in self.results and self.consumers.get(source) == [reader]:
+                maker = self.producers.get(source)
+                if maker is None or maker in self.owner or not self._is_elementwise(maker):
+                    break
+                others = [u for u in maker.operands if not _is_immediate(u)]
+                if len(others) != 1 or others[0].shape != v.shape or v.shape != anchor.output.shape:
+                    break
+                found, source, reader = [maker, *found], others[0], maker
+                if source.dtype.itemsize < v.dtype.itemsize:
+                    return found
+        return []
+
+    def _refusal(
+        self, node: Node, anchor: Node, inside: Mapping[Value, Expr], operands: Sequence[Value], before: Sequence[Node]
+    ) -> str:
         if not self._is_elementwise(node):
             return f"{node.op.name} is not elementwise"
         if node in self.owner:
             return "it is fused elsewhere"
         out = anchor.output
-        if not same_elements(node.output.type, out.type):
+        made = node.output.type.with_dtype(out.dtype) if self.converts(anchor) else node.output.type
+        if not same_elements(made, out.type):
             return f"it changes the type from {out.type} to {node.output.type}"
         others = [v for v in node.operands if v not in inside and not _is_immediate(v)]
         if len(set(operands) | set(others)) > MAX_OPERANDS:
             return "too many operands"
-        for v in others:
+        for v in (v for v in others if not any(v is n.output for n in before)):
             why = self.accepts(anchor, v, out)
             if why:
                 return f"operand %{v.name}: {why}"

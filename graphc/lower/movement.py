@@ -34,12 +34,16 @@ def emit_copy(lo: Lowering, x: Storage, y: Ref, name: str) -> None:
     supported=moved_dtypes,
     view=True,
     aliases=True,
+    channels_last=lambda node: "packed" if node.op.name == "BitCast" else "",
 )
 def lower_view(lo: Lowering, group: Group) -> None:
     """The same bytes in the same order: no step at all, unless the result has a place of its own."""
     node = group.nodes[0]
     x, out = lo.strided(node.inputs[0]), node.output
     placed = lo.storage.get(out)
+    if placed is None and node.op.name == "BitCast" and x.packed:
+        lo.place(out, x.ref, x.strides, x.channels_last)
+        return
     if placed is None and x.contiguous:
         lo.place(out, x.ref)
         return
@@ -50,7 +54,7 @@ def lower_view(lo: Lowering, group: Group) -> None:
         x.ref,
         x.strides,
         y.ref,
-        dense_strides(x.type),
+        y.strides if node.op.name == "BitCast" else dense_strides(x.type),
         x.type.extents,
         x.type.dtype.itemsize,
         lo.info(group, "copy_strided"),

@@ -173,7 +173,10 @@ def _gemm_expand(b, call: Call):
         b.add("Transpose", v, perm=(1, 0)) if call.attrs[k] else v for v, k in ((left, "transA"), (right, "transB"))
     )
     y = times(b.add("MatMul", left, right), call.attrs.alpha)
-    return y if c is None or call.attrs.beta == 0 else b.add("Add", y, times(c, call.attrs.beta))
+    if call.attrs.beta == 0:
+        call.ignore(2)
+        return y
+    return y if c is None else b.add("Add", y, times(c, call.attrs.beta))
 
 
 def _gemm_cases() -> tuple[Case, ...]:

@@ -404,7 +404,7 @@ def trips(node: Node) -> int | None:
     """How often a Loop or Scan runs its body; None where data decides, and where sizes are open."""
     call = node.call
     if node.op.name == "Loop":
-        length = _trip_count(call, call.attrs.body)
+        length = 0 if _starts(call) is False else _trip_count(call, call.attrs.body)
     else:
         scanned, m = call.attrs.n_states, call.attrs.num_scan_inputs
         axis = call.axis_of(_listed(call.attrs.scan_input_axes, m)[0], call.rank(scanned))

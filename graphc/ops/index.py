@@ -242,10 +242,11 @@ register_index(
 # --- Compress, NonZero ------------------------------------------------------------------------------------------------
 def _compressed(call: Call) -> list[TensorType]:
     x, condition = call.type(0), call.type(1)
-    if condition.rank != 1 or condition.dtype != bool:
-        raise call.fail("condition must be a list of bools")
+    flat = call.attrs.axis is None  # as x is: exporters give a mask of its shape
+    if condition.dtype != bool or (condition.rank != 1 and not flat):
+        raise call.fail(f"condition must be {'an array' if flat else 'a list'} of bools")
     kept: Dim = int(np.count_nonzero(call.const(1))) if call.inputs[1].is_const else dim_of_data(call, 1)
-    if call.attrs.axis is None:
+    if flat:
         return [x.with_shape((kept,))]
     axis = call.axis_of(call.attrs.axis, x.rank)
     return [x.with_shape((*x.shape[:axis], kept, *x.shape[axis + 1 :]))]

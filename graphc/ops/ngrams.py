@@ -1,13 +1,17 @@
-"""TfIdfVectorizer: how often n-grams of a table occur in rows of numbers or strings. It runs on the host."""
+"""TfIdfVectorizer: how often n-grams of a table occur in rows of numbers or strings. Of strings it runs on the host."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.graph import Builder, Value
+from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
+from graphc.ops.ml.lookup import table
 from graphc.types import TensorType, dtype_name
 
 
@@ -66,7 +70,7 @@ def _tfidf(
     for number, gram in _grams(_pool(pools), ngram_counts, min_gram_length, max_gram_length):
         found.setdefault(gram, []).append(number)
     lengths = sorted({len(gram) for gram in found})
-    rows = x.reshape(-1, x.shape[-1]).tolist()
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).tolist()
     counts = np.zeros((len(rows), len(ngram_indexes)), np.int64)
     for row, items in zip(counts, rows):
         for n in lengths:
@@ -79,6 +83,95 @@ def _tfidf(
     y = np.zeros((len(rows), max(ngram_indexes, default=-1) + 1), np.float32)
     np.add.at(y.T, list(ngram_indexes), scores.T)
     return y.reshape(*x.shape[:-1], y.shape[1])
+
+
+# --- of numbers, in other operators -----------------------------------------------------------------------------------------
+MOST_LAYERS = 16  # n-grams that count for one column
+
+
+def _expand(b: Builder, call: Call) -> Value | None:
+    """Each n-gram is found item by item: what was found of it so far and the next item are one number, which a table of all
+    beginnings knows. 0 is what no n-gram begins with."""
+    a, x = call.attrs, call.inputs[0]
+    if a.pool_strings is not None:
+        return None
+    grams = list(_grams(a.pool_int64s, a.ngram_counts, a.min_gram_length, a.max_gram_length))
+    known = {gram: k for k, gram in enumerate(dict.fromkeys(gram for _, gram in grams), 1)}
+    layers = _layers(a.ngram_indexes, {number: known[gram] for number, gram in grams}, len(known) + 1)
+    length, skips = x.shape[-1], a.max_skip_count if a.max_gram_length > 1 else 0
+    if not isinstance(length, int) or not length or not known or len(layers) > MOST_LAYERS:
+        return None
+    x = x if x.dtype == np.int64 else b.add("Cast", x, to=np.dtype(np.int64))
+    rows = x if x.type.rank == 2 else b.add("Unsqueeze", x, b.constant([0], np.int64))
+    found = [
+        _found(b, rows, {gram: k for gram, k in known.items() if len(gram) == n}, step)
+        for n in sorted({len(gram) for gram in known})
+        for step in range(1, skips + 2 if n > 1 else 2)
+        if length > (n - 1) * step
+    ]
+    first = b.add("Slice", rows, *(b.constant([k], np.int64) for k in (0, 1, 1)))
+    counts = b.add("Mul", first, b.constant(np.zeros((1, len(known) + 2), np.int64)))
+    if found:
+        ids = b.add("Concat", *found, axis=1)
+        ones = b.add("Cast", b.add("Equal", ids, ids), to=np.dtype(np.int64))
+        counts = b.add("ScatterElements", counts, ids, ones, axis=1, reduction="add")
+    if a.mode == "IDF":
+        counts = b.add("Min", counts, b.constant(1, np.int64))
+    counts = b.add("Cast", counts, to=np.dtype(np.float32))
+    weights = None if a.mode == "TF" or a.weights is None else np.array([*a.weights, 1], np.float32)
+    a.ignore("weights", "max_skip_count")  # which nothing of this mode, or of one item, needs
+    y: Value | None = None
+    for numbers, ids_of in layers:
+        part = b.add("Gather", counts, b.constant(ids_of, np.int64), axis=1)
+        part = part if weights is None else b.add("Mul", part, b.constant(weights[numbers]))
+        y = part if y is None else b.add("Add", y, part)
+    assert y is not None
+    if weights is not None and (weights < 0).any():
+        y = b.add("Add", y, b.constant(np.zeros((), np.float32)))  # no zero is negative
+    return y if x.type.rank == 2 else b.add("Squeeze", y, b.constant([0], np.int64))
+
+
+def _layers(columns: Sequence[int], ids: dict[int, int], never: int) -> list[tuple[list[int], list[int]]]:
+    """For each column the number of the first n-gram that counts for it (-1 for none), and its id; then of the second …; an n-gram
+    that is not counted has the id `never`."""
+    layers: list[tuple[list[int], list[int]]] = []
+    seen: Counter[int] = Counter()
+    for number, column in enumerate(columns):
+        if seen[column] == len(layers):
+            layers.append(([-1] * (max(columns) + 1), [never] * (max(columns) + 1)))
+        numbers, of = layers[seen[column]]
+        numbers[column], of[column] = number, ids.get(number, never)
+        seen[column] += 1
+    return layers
+
+
+def _found(b: Builder, rows: Value, grams: dict[tuple, int], step: int) -> Value:
+    """The id of the n-gram, of n items that are a step apart, that begins at each position [N, P]; 0 where there is none."""
+    n = len(next(iter(grams)))
+    if n == 1:
+        return _looked_up(b, rows, {item: k for (item,), k in grams.items()})
+    items = {item: k for k, item in enumerate(sorted({item for gram in grams for item in gram}), 1)}
+    numbers, count = _looked_up(b, rows, items), rows.shape[1] - (n - 1) * step
+    base, axis = b.constant(len(items) + 1, np.int64), b.constant([1], np.int64)
+    begun: dict[tuple, int] = {(item,): k for item, k in items.items()}
+    at: Value | None = None
+    for k in range(n):
+        first, end = (b.constant([d], np.int64) for d in (k * step, k * step + count))
+        item = b.add("Slice", numbers, first, end, axis)
+        if at is None:
+            at = item
+            continue
+        ends = dict.fromkeys(gram[: k + 1] for gram in grams)
+        longer = grams if k == n - 1 else {gram: i for i, gram in enumerate(ends, 1)}
+        keys = {begun[gram[:k]] * (len(items) + 1) + items[gram[k]]: i for gram, i in longer.items()}
+        at, begun = _looked_up(b, b.add("Add", b.add("Mul", at, base), item), keys), longer
+    assert at is not None
+    return at
+
+
+def _looked_up(b: Builder, v: Value, numbers: dict[int, int]) -> Value:
+    keys, values = table(np.array([*numbers], np.int64), np.array([*numbers.values()], np.int64), 0)
+    return b.add("LookUp", v, b.constant(keys), b.constant(values))
 
 
 _TABLE = {
@@ -107,6 +200,7 @@ register(
             "pool_int64s": Attr("ints", None),
             "pool_strings": Attr("strings", None),
         },
+        expand=_expand,
         tolerance=0.0,
         samples=Samples(
             ("int32", "int64"),
@@ -122,6 +216,5 @@ register(
                 ),
             ),
         ),
-        family=Family.TABLE,
     )
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial, reduce
 from typing import Any, overload
 
 import numpy as np
 
 from graphc.dtypes import is_float, names
 from graphc.op import Call, Case, Const, Family, Op, Samples, Tensor, register
+from graphc.ops.byte_conv import emit_integer_conv
 from graphc.ops.contract import FLOAT_NAMES, differ, matmul_macs, matmul_shape, operand_name, require_dtype
 from graphc.ops.qproduct import INT32, emit_integer_product
 from graphc.ops.quantize import FLOAT8, emit_quantized, to_quantized
@@ -18,8 +17,6 @@ from graphc.types import TensorType, may_be, prod
 
 BYTES = names("int", "uint", bits=(8,))
 SCALES = FLOAT_NAMES
-EXACT = 2**24  # whole numbers of float32 up to here are exact
-FLOAT32 = np.dtype(np.float32)
 
 
 def check_zero_point(call: Call, i: int, of: int) -> None:
@@ -218,42 +215,6 @@ def _check_channels(call: Call, i: int, channels) -> None:
         )
 
 
-def _emit_conv(b, call: Call, x, x_zero, w, w_zero):
-    """The int32 convolution, exact in floats, by algorithms that make no other sums: in float32, of so few channels at a time that
-    every partial sum stays below 2^24; in float64 where groups are too large for that."""
-    zeros = _emit_channels(b, w_zero, len(w.shape), 0)
-    if 255 * 255 * math.prod(w.shape[1:]) < EXACT:  # whatever the weights are, and for many numbers of channels
-        return _emit_conv_of(b, call, _emit_centred(b, x, x_zero, FLOAT32), _emit_centred(b, w, zeros, FLOAT32))
-    sizes = _magnitudes(w, zeros)
-    most = len(sizes) if call.attrs.group == 1 else 1
-    parts = next((n for n in range(1, most + 1) if _largest(sizes, n) < EXACT), 1)
-    if _largest(sizes, parts) >= EXACT or parts == 1:
-        dtype = np.dtype(np.float32 if _largest(sizes, parts) < EXACT else np.float64)
-        return _emit_conv_of(b, call, _emit_centred(b, x, x_zero, dtype), _emit_centred(b, w, zeros, dtype))
-    lengths = b.constant([len(part) for part in np.array_split(sizes, parts)], np.int64)
-    xs, ws = (b.add("Split", v, lengths, axis=1, outputs=parts) for v in (_emit_centred(b, x, x_zero, FLOAT32), w))
-    sums = [_emit_conv_of(b, call, part, _emit_centred(b, v, zeros, FLOAT32)) for part, v in zip(xs, ws)]
-    return reduce(partial(b.add, "Add"), sums)
-
-
-def _emit_conv_of(b, call: Call, x, w):
-    return b.add("Cast", b.add("Conv", x, w, exact=True, **call.attrs), to=INT32)
-
-
-def _magnitudes(w, zero) -> np.ndarray:
-    """[channels, filters]: the largest that a sum over the window of one input channel can be."""
-    channels, window = w.shape[1], math.prod(w.shape[2:])
-    if not w.is_const or not (zero is None or zero.is_const):
-        return np.full((channels, 1), 255.0 * 255 * window)
-    centred = np.abs(_centred(w.data, None if zero is None else zero.data))
-    return 255 * centred.reshape(len(centred), channels, window).sum(2).T
-
-
-def _largest(sizes: np.ndarray, parts: int) -> float:
-    """Of all sums, over the channels of a part."""
-    return max(part.sum(0).max(initial=0) for part in np.array_split(sizes, parts))
-
-
 def _conv_integer_infer(call: Call) -> list[TensorType]:
     for i, zero in ((0, 2), (1, 3)):
         require_dtype(call, i, BYTES)
@@ -269,7 +230,8 @@ def _conv_integer_reference(x, w, x_zero=None, w_zero=None, **attrs):
 
 def _conv_integer_expand(b, call: Call):
     x, w, x_zero, w_zero = (*call.inputs, None, None)[:4]
-    return _emit_conv(b, call, x, x_zero, w, w_zero)
+    assert x is not None and w is not None
+    return emit_integer_conv(b, call, x, x_zero, w, w_zero)
 
 
 _CONV_USES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
@@ -333,11 +295,21 @@ def _qlinear_conv_reference(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_z
 def _qlinear_conv_expand(b, call: Call):
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*call.inputs, None)[:9]
     factor = _emit_factor(b, x_scale, _emit_channels(b, w_scale, call.rank(0), 1), y_scale)
-    total = _emit_conv(b, call, x, x_zero, w, w_zero)
+    assert x is not None and w is not None
+    total = emit_integer_conv(b, call, x, x_zero, w, w_zero)
     if bias is not None:
         total = b.add("Add", total, _emit_channels(b, bias, call.rank(0), 1))
     total = b.add("Cast", total, to=factor.dtype)
-    return emit_quantized(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
+    return _emit_quantized_bytes(b, b.add("Mul", total, factor), y_zero, call.dtype(7))
+
+
+def _emit_quantized_bytes(b, q, zero, dtype):
+    """As `emit_quantized`; signed bytes as unsigned ones, which the next convolution reads, moved by 128."""
+    if dtype != np.int8 or not zero.is_const:
+        return emit_quantized(b, q, zero, dtype)
+    moved = b.constant((zero.data.astype(np.int16) + 128).astype(np.uint8))
+    codes = emit_quantized(b, q, moved, moved.dtype)
+    return b.add("BitCast", b.add("BitwiseXor", codes, b.constant(128, np.uint8)), to=dtype)
 
 
 def _qlinear_conv_cases() -> tuple[Case, ...]:

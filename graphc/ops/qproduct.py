@@ -87,8 +87,8 @@ def emit_integer_product(b: Builder, a: Value, w: Value, a_zero: Value | None, w
         column = emit_integer_product(b, a, b.add("Unsqueeze", w, _ints(b, 1)), a_zero, w_zero)
         return b.add("Squeeze", column, _ints(b, -1))
     depth = a.type.shape[-1]
-    a, a_zero = _moved(b, a, a_zero, UINT8)
-    w, w_zero = _moved(b, w, w_zero, INT8)
+    a, a_zero = moved(b, a, a_zero, UINT8)
+    w, w_zero = moved(b, w, w_zero, INT8)
     a, w = _padded(b, a, -1), _padded(b, w, -2)
     product = b.add("MatMulBytes", a, _interleaved(b, w))
     if a_zero is not None:
@@ -105,23 +105,25 @@ def _ints(b: Builder, *values: int) -> Value:
     return b.constant(list(values), np.int64)
 
 
-def _moved(b: Builder, x: Value, zero: Value | None, to: np.dtype) -> tuple[Value, Value | None]:
+def moved(b: Builder, x: Value, zero: Value | None, to: np.dtype) -> tuple[Value, Value | None]:
     """The operand as bytes of that signedness, and its zero point as int32; None where that is 0."""
-    nothing = zero is None or (zero.is_const and not zero.data.any())
-    wide = None if nothing else b.add("Cast", zero, to=INT32)
-    if x.type.dtype == to:
-        return x, wide
-    shift = 128 if to == UINT8 else -128
+    shift = 0 if x.type.dtype == to else 128 if to == UINT8 else -128
+    offset = _moved_zero(b, zero, shift)
+    if not shift:
+        return x, offset
     if x.is_const:
-        return b.constant((x.data.view(UINT8) ^ np.uint8(128)).view(to)), _shifted(b, wide, shift)
+        return b.constant((x.data.view(UINT8) ^ np.uint8(128)).view(to)), offset
     bits = x if x.type.dtype == UINT8 else b.add("BitCast", x, to=UINT8)
-    moved = b.add("BitwiseXor", bits, b.constant(128, UINT8))
-    return moved if to == UINT8 else b.add("BitCast", moved, to=INT8), _shifted(b, wide, shift)
+    bytes_ = b.add("BitwiseXor", bits, b.constant(128, UINT8))
+    return bytes_ if to == UINT8 else b.add("BitCast", bytes_, to=INT8), offset
 
 
-def _shifted(b: Builder, zero: Value | None, shift: int) -> Value:
-    by = b.constant(shift, INT32)
-    return by if zero is None else b.add("Add", zero, by)
+def _moved_zero(b: Builder, zero: Value | None, shift: int) -> Value | None:
+    if zero is None or zero.is_const:
+        number = (np.zeros((), INT32) if zero is None else zero.data.astype(INT32)) + np.int32(shift)
+        return b.constant(number.astype(INT32)) if number.any() else None
+    wide = b.add("Cast", zero, to=INT32)
+    return b.add("Add", wide, b.constant(shift, INT32)) if shift else wide
 
 
 def _padded(b: Builder, x: Value, axis: int) -> Value:

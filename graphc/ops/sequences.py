@@ -79,13 +79,15 @@ def _result(item: Any) -> np.ndarray:
 
 
 def _operator(name: str, inputs: str, infer: Callable, reference: Callable, attrs: Any = None) -> None:
+    operands = tuple(inputs.split())
     register(
         Op(
             name,
-            tuple(inputs.split()),
+            operands,
             infer,
             reference,
             attrs or {},
+            arranges=tuple(i for i, operand in enumerate(operands) if operand.rstrip("?") in ("position", "split")),
             tolerance=0.0,
             family=Family.SEQUENCE,
             objects=True,

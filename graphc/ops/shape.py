@@ -172,7 +172,7 @@ register(
         ("x",),
         _flattened,
         _flatten,
-        {"axis": Attr(int, 1)},
+        {"axis": Attr(int, 1, settled=True)},
         tolerance=0.0,
         samples=Samples(ANY, cases=tuple(Case((Tensor((2, 3, 4)),), {"axis": a}) for a in (0, 1, 3, -1))),
         family=Family.MOVEMENT,

@@ -32,7 +32,7 @@ class Codes(NamedTuple):
 
 @byte_products.on("MatMul", "Gemm")
 def of_dequantized(node: Node, sweep: Sweep) -> Value | Skip | None:
-    a, w = (_codes(v, sweep) for v in node.inputs[:2])
+    a, w = (codes_of(v, sweep) for v in node.inputs[:2])
     if a is None or w is None or not w.values.is_const:
         return None
     transposed = _transposed(node)
@@ -51,7 +51,7 @@ def of_dequantized(node: Node, sweep: Sweep) -> Value | Skip | None:
     return sweep.remake(node, sweep.add("Mul", total, scale), bias, op="Add")
 
 
-def _codes(v: Value | None, sweep: Sweep) -> Codes | None:
+def codes_of(v: Value | None, sweep: Sweep) -> Codes | None:
     made = sweep.producer(v, "DequantizeLinear")
     if made is None or made.attrs["block_size"] or made.attrs["output_dtype"] not in (None, np.float32):
         return None
@@ -80,13 +80,13 @@ def _refused(node: Node, a: Codes, w: Codes, columns: int) -> str:
         return "it is not in float32"
     if len(w.values.shape) != 2:
         return "its second operand is no matrix"
-    if not _single(a.scale) or not (_single(w.scale) or w.axis % 2 == columns):
+    if not is_single(a.scale) or not (is_single(w.scale) or w.axis % 2 == columns):
         return "its scales are not those of a whole operand or of columns"
     rows = w.values.shape[1 - columns]
     return "" if isinstance(rows, int) and rows <= MOST_ROWS else "its sums may leave int32"
 
 
-def _single(v: Value) -> bool:
+def is_single(v: Value) -> bool:
     return v.shape in ((), (1,))
 
 

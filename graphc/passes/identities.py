@@ -101,6 +101,26 @@ def of_what_is_not_negative(node: Node, sweep: Sweep) -> Value | None:
     return node.inputs[0] if not_negative(node.inputs[0], sweep) else None
 
 
+@identities.on("BitCast")
+def bits_again(node: Node, sweep: Sweep) -> Value | None:
+    """The bits of what had them before."""
+    before = sweep.producer(node.inputs[0], "BitCast")
+    if before is None:
+        return None
+    x = before.inputs[0]
+    return x if x.dtype == node.output.dtype else sweep.remake(node, x)
+
+
+@identities.on("BitwiseXor")
+def flipped_again(node: Node, sweep: Sweep) -> Value | None:
+    """The same bits flipped twice by a constant number."""
+    flips = sweep.producer(node.inputs[0], "BitwiseXor")
+    if flips is None or not all(v.is_const and v.data.size == 1 for v in (node.inputs[1], flips.inputs[1])):
+        return None
+    same = node.inputs[1].data.item() == flips.inputs[1].data.item()
+    return flips.inputs[0] if same and same_type(node.output, flips.inputs[0]) else None
+
+
 @identities.on("Cast")
 def cast_of_a_wider_cast(node: Node, sweep: Sweep) -> Value | Skip | None:
     """Cast∘Cast where the first loses nothing."""

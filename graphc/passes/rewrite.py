@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Protocol, Union
 
 import numpy as np
@@ -18,6 +19,7 @@ from graphc.dtypes import is_float
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.op import Deferred, Op
 from graphc.passes.log import Log, LogEntry
+from graphc.types import MaybeNone
 
 MAX_TURNS = 32  # rewrites of one node's replacement in one sweep
 
@@ -94,6 +96,28 @@ class Sweep(Rewriter):
             op, attrs = node.op, {**node.attrs, **(attrs or {})}
         return self.add(op, *inputs, name=node.name, outputs=[node.output.name], source=node.source, **(attrs or {}))
 
+    def inlined(
+        self,
+        graph: Graph,
+        operands: Sequence[Value | None],
+        prefix: str,
+        names: Mapping[Value, str] = MappingProxyType({}),
+    ) -> list[Value | MaybeNone]:
+        """The results of a held graph, whose nodes are copied here, over these operands. names: of results; other names begin with
+        the prefix."""
+        new: dict[Value, Value | None] = dict(zip(graph.inputs, operands))
+        for node in graph.nodes:
+            made = self.add(
+                node.op,
+                *(None if v is None else new.get(v, v) for v in node.inputs),
+                name=f"{prefix}/{node.name}",
+                outputs=[names.get(v, f"{prefix}/{v.name}") for v in node.outputs],
+                source=node.source,
+                **node.attrs,
+            )
+            new.update(zip(node.outputs, made if isinstance(made, tuple) else (made,)))
+        return [new.get(v, v) for v in graph.outputs]
+
     def reshaped(self, v: Value, shape: Sequence[int]) -> Value:
         return v if v.shape == tuple(shape) else self.add("Reshape", v, self.constant(shape, np.int64), allowzero=True)
 
@@ -114,7 +138,7 @@ Rule = Callable[[Node, Sweep], Union[Value, Sequence[Value], Skip, None]]
 class Rewrite:
     """A pass made of rules. What the rewrites leave unread is removed at once, so that it does not count as a reader.
 
-    makes: of a fusion (graphc/passes/fuse_*.py), the operator that others become. It runs for backends with a kernel for that.
+    makes: of a fusion (graphc/passes/fuse_*.py, and others that say so), the operator that others become. It runs for backends with a kernel for that.
     accepts: does the backend compile a node as it was made? For uses that not every kernel of the operator has.
 
     >>> drop = Rewrite("drop_identity")

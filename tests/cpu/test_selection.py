@@ -36,6 +36,7 @@ def test_other_dtypes_run_on_the_host():
 # --- the bounded form -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("one", [
     use("NonZero", mask(3, 4)), use("Compress", mask(3, 4, dtype="int64"), mask(3), axis=0),
+    use("Compress", mask(3, 4, dtype="int64"), mask(3, 4)),
     use("Unique", mask(3, 4, dtype="int64"), n_outputs=4),
     use("Unique", np.arange(6).reshape(3, 2), axis=0), use("Unique", np.arange(12.0).reshape(3, 4), axis=0, n_outputs=2),
     suppression(boxes(1, 20, 0.4), np.linspace(0, 1, 40).reshape(1, 2, 20), 3, 0.4, 0.2, constants=(2,)),

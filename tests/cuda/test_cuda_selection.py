@@ -40,6 +40,7 @@ def test_chunks_of_several_tiles(n: int, where: tuple[str, int], monkeypatch: py
     for share in (0.3, 1.0):
         check(use("NonZero", mask(n, share=share)), where)
         check(use("Compress", np.arange(n, dtype=F32), mask(n, share=share)), where)
+        check(use("Compress", np.arange(n, dtype=F32)[None], mask(1, n, share=share)), where)
     x = np.random.default_rng(n).integers(0, 700, n).astype(F32)
     for is_sorted in (True, False):
         check(use("Unique", x, n_outputs=4, sorted=is_sorted), where)

@@ -33,6 +33,7 @@ def test_every_case(name: str, checked: None):
 def test_what_a_constant_condition_takes(checked: None):
     for axis in (None, 0, -1):
         check(use("Compress", randoms(3, 2), np.array([False, True]), constants=[1], axis=axis), TARGET)
+    check(use("Compress", randoms(3, 2), np.array([[False, True]] * 3), constants=[1]), TARGET)
 
 
 @pytest.mark.parametrize("dtype, width", [("uint8", 3), ("float16", 5), ("float16", 6), ("float32", 3), ("float64", 1)])

@@ -22,6 +22,7 @@ KINDS = {
     "huggingface": Kind("huggingface_models", ("torch", "onnxscript", "onnxruntime", "transformers")),
     "classical": Kind("classical", ("skl2onnx", "onnxmltools", "sklearn", "onnxruntime")),
     "keras": Kind("keras_models", ("keras", "onnxruntime")),
+    "paddle": Kind("paddle_models", ("paddle", "paddle2onnx", "onnxruntime")),
 }
 
 

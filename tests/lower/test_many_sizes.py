@@ -20,8 +20,8 @@ USES = {name: [u for u in uses_of(name) if is_open(u)] for name in sorted(OPS) i
 NAMES = [name for name, uses in USES.items() if uses]
 SAMPLE = {*random.Random(7).sample(NAMES, 24), "Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Concat"}
 # Operators whose samples have a width that is a number for good: of heads, by whose root scores are scaled; of states, by which
-# weights are packed; of windows, by whose length signals are transformed.
-LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer"} | {  # expansions that count in numbers
+# weights are packed; of windows, by whose length signals are transformed; of kernels, where the weights are no constants.
+LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer", "com.ms.internal.nhwc::Conv"} | {  # expansions that count in numbers
     f"com.microsoft::{name}"
     for name in (
         "EmbedLayerNormalization", "GatherBlockQuantized", "MoE", "MultiHeadAttention", "NGramRepeatBlock",

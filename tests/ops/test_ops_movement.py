@@ -301,6 +301,13 @@ def test_a_shape_that_data_decides_is_deferred():
         assert b.add(op, x, s).type is None
 
 
+def test_a_mask_of_the_operands_shape_chooses_elements():
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    np.testing.assert_array_equal(run("Compress", x, x > 0), x[x > 0])
+    with pytest.raises(TypeRuleError, match="condition must be a list of bools"):
+        run("Compress", x, x > 0, axis=0)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 X = np.zeros((2, 3), np.float32)
 

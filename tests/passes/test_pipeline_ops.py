@@ -5,12 +5,14 @@ import pytest
 from opcheck import operands
 from passcheck import same_arrays
 
+import graphc
 from graphc.graph import Builder, Graph
 from graphc.interpret import run_graph
 from graphc.op import Case, Const, Op, all_ops, get_op
-from graphc.pipeline import SHAPE_FREE, bound, run
+from graphc.pipeline import BOUND, SHAPE_FREE, bound, run
 
 WITH_CASES = [name for name, op in all_ops().items() if op.samples.cases and op.deterministic]
+WITHOUT = sorted({p.name for p in (*SHAPE_FREE, *BOUND)})
 PIPELINE = (*SHAPE_FREE, *bound(frozenset()))
 
 
@@ -41,3 +43,13 @@ def test_the_pipeline_keeps_the_meaning(name, constant_from):
             same_arrays(before, now, f"{name} {case}")
         if constant_from == 0:
             assert after.nodes == (), f"{name} {case} does not fold"
+
+
+@pytest.mark.sample(12)
+@pytest.mark.parametrize("name", [name for name in WITH_CASES if not get_op(name).internal])
+def test_every_operator_is_planned_without_passes(name):
+    """Whoever leaves all of them out gets slow code, and no refusal: what an attribute says is not only read by passes."""
+    op = get_op(name)
+    for case in op.samples.cases:
+        graph, _ = one_node(op, case, operands(op, case), 99)
+        graphc.compile(graph, disabled=WITHOUT).plan()

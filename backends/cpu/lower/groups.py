@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from graphc.backends.cpu.lower.policy import Choice, Policy
-from graphc.backends.cpu.lower.rules import accepts_operand, layout_rules, takes_epilogue, takes_prologue
+from graphc.backends.cpu.lower.rules import accepts_operand, converts, layout_rules, takes_epilogue, takes_prologue
 from graphc.backends.cpu.target import Target
 from graphc.graph import Graph, Node
 from graphc.lower.fuse import MAX_NODES, Group, fuse
@@ -34,5 +34,6 @@ def grouped(
         accepts_operand,
         compiled,
         lambda n: uses("prologues") and compiled(n) and takes_prologue(n, target, choices),
+        converts=converts,
         max_nodes=MAX_NODES if uses("fusion") else 1,
     )

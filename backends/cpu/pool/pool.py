@@ -7,6 +7,7 @@ import numpy as np
 from graphc.backends.cpu.conv.dense_window import emit_pool
 from graphc.backends.cpu.conv.window import Window, five, window_of
 from graphc.backends.cpu.conv.window_block import dhw
+from graphc.backends.cpu.integer.byte_pool import emit_byte_pool, takes_bytes, wants_pixels
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import is_blocked, lowers
 from graphc.backends.cpu.pool.pool_block import POOL, POOL_ROW, Pool, PoolRow, PoolRun
@@ -54,11 +55,19 @@ def _width(most: int, limit: int) -> int:
     return most
 
 
-@lowers("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", supported=pool_supported, form=form)
+@lowers(
+    *("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool"),
+    supported=pool_supported,
+    form=form,
+    channels_last=lambda node: "any" if takes_bytes(node) else "",
+)
 def lower_pool(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     if len(node.outputs) == 1:
         node.attrs.ignore("storage_order")  # of the indices
+    if takes_bytes(node) and wants_pixels(lo, node):
+        emit_byte_pool(lo, group)
+        return
     if not is_blocked(node.inputs[0]):
         emit_pool(lo, group)
         return

@@ -11,7 +11,7 @@ from llvmlite import ir
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
 from graphc.backends.cpu.tile.tile_micro import Tile
-from graphc.backends.llvm.emit import I8, I32, Emit, i64
+from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
 
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 
@@ -47,7 +47,7 @@ class ByteTile(Tile):
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
-        lines = [f"vpbroadcastd {(row + u * xu) * self.item}({x}), {to}"]
+        lines = [f"vpbroadcastd {self.address_assembly(x, row, u, xu)}, {to}"]
         if not self.native:
             mask, _, low, _ = registers
             suffix = "d" if self.target.asm == "v" else ""
@@ -81,8 +81,45 @@ class ByteTile(Tile):
                 mask = ir.Constant(ir.VectorType(I32, vl), [each * lane + k for lane in range(vl)])
                 weights = [b.sext(b.shuffle_vector(v, undefined, mask), wide) for v in whole]
                 for m in range(self.mr):
-                    at = q.offset(x, i64((m * xm + u * xu) * self.item + k))
+                    at = q.offset(self.row(x, m, xm), u * xu * self.item + k)
                     value = q.splat(b.zext(q.load_raw(at, I8, 1), I32), vl)
                     for j in range(self.nv):
                         total = b.add(b.bitcast(self.get(m, j), wide), b.mul(value, weights[j]))
                         self.set(m, j, b.bitcast(total, self.kind))
+
+    def row(self, x: ir.Value, m: int, xm: int) -> ir.Value:
+        """Where row m begins."""
+        return self.q.offset(x, m * xm * self.item)
+
+
+BASES = 5  # rows from one pointer to the next
+
+
+class ByteRows(ByteTile):
+    """The same with rows that lie a number of bytes apart which is known at run time. `fma_steps` takes xm = 1 for it.
+
+    Of x86, an address is a pointer and 1, 2, 4 or 8 times a distance: with the stride and three times the stride in registers, a
+    pointer to a row reaches the four behind it.
+    """
+
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, stride: ir.Value) -> None:
+        super().__init__(q, target, mr, nv)
+        self.stride = stride
+
+    def fma_steps(
+        self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value | None = None
+    ) -> None:
+        b = self.q.b
+        if self.target.asm:
+            pointers = [b.ptrtoint(self.row(x, m, xm), I64) for m in range(BASES, self.mr, BASES)]
+            self.addresses = [self.stride, b.mul(self.stride, i64(3)), *pointers]
+        super().fma_steps(x, w, depth, xm, xu, ahead, coming)
+
+    def row(self, x: ir.Value, m: int, xm: int) -> ir.Value:
+        return self.q.offset(x, self.q.b.mul(self.stride, i64(m * xm)))
+
+    def address_assembly(self, x: str, row: int, u: int, xu: int) -> str:
+        one, three, *pointers = self.address_registers
+        pointer, behind, at = (x, *pointers)[row // BASES], row % BASES, u * xu * self.item
+        index = ("", f",{one},1", f",{one},2", f",{three},1", f",{one},4")[behind]
+        return f"{at}({pointer}{index})"

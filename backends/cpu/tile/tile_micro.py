@@ -7,6 +7,8 @@ deterministic (and compiles faster). Elsewhere LLVM schedules the same loads and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from graphc.backends.cpu.sizes import CACHE_LINE
@@ -90,7 +92,11 @@ class Tile:
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
         """The same as instructions. registers: those of `self.constants`, then the temporaries."""
-        return f"vbroadcastss {(row + u * xu) * self.item}({x}), {to}"
+        return f"vbroadcastss {self.address_assembly(x, row, u, xu)}, {to}"
+
+    def address_assembly(self, x: str, row: int, u: int, xu: int) -> str:
+        """Where step u reads of the row that begins `row` steps behind x."""
+        return f"{(row + u * xu) * self.item}({x})"
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
         """acc += spread * weight, a register or memory."""
@@ -102,6 +108,8 @@ class Tile:
         return []
 
     temporaries = 0  # vector registers that the assembly needs beside
+    addresses: Sequence[ir.Value] = ()  # integers that `address_assembly` needs in registers,
+    address_registers: Sequence[str] = ()  # and these, while assembly is written
 
     def _assembly(
         self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value
@@ -123,6 +131,7 @@ class Tile:
         xs, ws, next_x, next_w = (f"${registers + i}" for i in range(4))
         constants = [f"${registers + 4 + total + i}" for i in range(len(vectors))]
         temporaries = [f"${total + held + 1 + i}" for i in range(self.temporaries)]
+        self.address_registers = [f"${registers + 4 + total + len(vectors) + i}" for i in range(len(self.addresses))]
         lines = []
         for u in range(depth):
             lines += self._prefetches(u, depth, xm, xs, ws, next_x)
@@ -139,8 +148,8 @@ class Tile:
         kind = self.kind
         written = f"=&{self.target.asm}"  # early clobber: inputs are read after the first output is written
         constraints = ",".join([written] * registers + ["r"] * 4 + [*map(str, range(total))])
-        constraints += f",{self.target.asm}" * len(constants) + ",~{memory}"
-        inputs = [x, w, ahead, coming, *(q.b.load(a, typ=kind) for a in self.flat), *vectors]
+        constraints += f",{self.target.asm}" * len(constants) + ",r" * len(self.addresses) + ",~{memory}"
+        inputs = [x, w, ahead, coming, *(q.b.load(a, typ=kind) for a in self.flat), *vectors, *self.addresses]
         signature = ir.FunctionType(ir.LiteralStructType([kind] * registers), [v.type for v in inputs])
         after = q.b.asm(signature, "\n".join(lines), constraints, inputs, True)
         for i, a in enumerate(self.flat):

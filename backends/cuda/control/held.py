@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from graphc.backends.cuda.lower.channels import assign_channels_last
+from graphc.backends.cuda.lower.channels import gains
 from graphc.backends.cuda.lower.groups import grouped
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.graph import Graph, Node
+from graphc.lower.channels import assign_channels_last
 from graphc.lower.held import lower_held, place_held, wanted_of
 from graphc.lower.placement import place_concatenations
 from graphc.lower.program import Jump, Program
@@ -27,7 +28,7 @@ def steps_of(
     groups, _ = grouped(graph, lambda node: True)
     inner = lo.inner()
     place_held(inner, graph, groups, given, places)
-    assign_channels_last(inner, groups, [True] * len(groups))
+    assign_channels_last(inner, groups, [True] * len(groups), gains)
     place_concatenations(inner, groups)
     return lower_held(inner, graph, groups, places)
 

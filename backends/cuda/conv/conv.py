@@ -30,6 +30,7 @@ from graphc.backends.cuda.conv.window import (
     with_orders,
 )
 from graphc.backends.cuda.kernel import THREADS
+from graphc.backends.cuda.lower.channels import of_floats
 from graphc.backends.cuda.lower.choices import Candidate
 from graphc.backends.cuda.lower.epilogue import Ending, Walked, ending_of, summed
 from graphc.backends.cuda.lower.lowering import CudaLowering
@@ -54,7 +55,7 @@ def conv_supported(node: Node, target: object) -> str | None:
     return too_large(node) or native_dtypes(node)
 
 
-@lowers("Conv", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
+@lowers("Conv", supported=conv_supported, epilogue=lambda node: True, channels_last=of_floats)
 def lower_conv(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
     v, w = node.inputs[:2]

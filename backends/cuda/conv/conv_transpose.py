@@ -18,6 +18,7 @@ import numpy as np
 from graphc.backends.cuda.conv.conv import conv_end, conv_supported, emit_conv
 from graphc.backends.cuda.conv.filters import Filters, Packed
 from graphc.backends.cuda.conv.window import ALONE, Axis, part_of
+from graphc.backends.cuda.lower.channels import of_floats
 from graphc.backends.cuda.lower.epilogue import Ending
 from graphc.backends.cuda.lower.lowering import CudaLowering
 from graphc.backends.cuda.lower.registry import lowers
@@ -70,7 +71,7 @@ def phases_of(node: Node) -> list[tuple[Phase, ...]]:
     return list(itertools.product(*[[NO_PHASE]] * (3 - len(axes)), *axes))
 
 
-@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=lambda node: "any")
+@lowers("ConvTranspose", supported=conv_supported, epilogue=lambda node: True, channels_last=of_floats)
 def lower_conv_transpose(lo: CudaLowering, group: Group) -> None:
     node = group.anchor
     ending = conv_end(lo, group)

@@ -1,0 +1,1 @@
+"""Convolutions and pools of bytes, whose channels are innermost in memory."""

@@ -1,0 +1,94 @@
+"""How a convolution of bytes ends: sums in int32, and what an expression makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE
+from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.verbs.tail_micro import load, store
+from graphc.backends.llvm import expr_code
+from graphc.backends.llvm.emit import Emit, i64
+from graphc.dtypes import BY_NAME
+from graphc.expr import Expr
+
+INT32 = np.dtype(np.int32)
+OPERANDS, OPERAND_SIZE = BYTE_TILE.size, BYTE_TILE.record_size
+REF, PIXEL, VECTOR = BYTE_TILE.in_record("ref pixel vector")
+
+
+class Ending:
+    """The expression of arg 0 = the sums and the epilogue's operands, and what it is stored as.
+
+    operands: dtype and kind of each, 's' of one number for all, else a vector ('c' the same for each pixel). mask: the lanes of the
+    last of nv vectors that exist, None for all.
+    """
+
+    def __init__(
+        self,
+        q: Emit,
+        target: Target,
+        block: ir.Value,
+        epilogue: Expr | None,
+        operands: Sequence[tuple[str, str]],
+        nv: int,
+        mask: ir.Value | None,
+    ) -> None:
+        self.q, self.vl, self.epilogue, self.nv, self.mask = q, target.vl, epilogue, nv, mask
+        self.registers = target.registers
+        q.contracts = True  # a number that is multiplied and added to is rounded once
+        self.dtype = INT32 if epilogue is None else epilogue.dtype
+        self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
+        self.records = [
+            [q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)]
+            for e in range(len(operands))
+        ]
+        self.held = self._held()
+
+    def _held(self) -> dict[tuple[int, int], ir.Value]:
+        """What is the same for all pixels, in registers while there are some: operands, by number and vector."""
+        found: dict[tuple[int, int], ir.Value] = {}
+        for kind in ("s", "c"):
+            for e in (e for e, (_, k) in enumerate(self.operands) if k == kind):
+                vectors = range(self.nv if kind == "c" else 1)
+                if len(found) + len(vectors) <= self.registers // 2:
+                    found |= {(e, j): self._load(e, i64(0), j) for j in vectors}
+        return found
+
+    def write(self, sums: ir.Value, to: ir.Value, pixel: ir.Value, j: int) -> None:
+        """to: where the vector j of a pixel goes."""
+        q = self.q
+        mask = self.mask if j == self.nv - 1 else None
+        value = sums
+        if self.epilogue is not None:
+
+            def operand(i: int) -> ir.Value:
+                return sums if i == 0 else self._operand(i - 1, pixel, j)
+
+            value = expr_code.emit_to_store(q, self.epilogue, operand, self.vl)
+        value = q.narrow(value, self.dtype, self.vl)
+        if mask is None:
+            q.store_raw(value, to)
+        else:
+            store(q, value, to, self.dtype, self.vl, mask)
+
+    def _operand(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
+        kind = self.operands[e][1]
+        held = self.held.get((e, 0 if kind == "s" else j))
+        return self._load(e, pixel, j) if held is None else held
+
+    def _load(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
+        q, b = self.q, self.q.b
+        (dtype, kind), (ref, step, vector) = self.operands[e], self.records[e]
+        mask = self.mask if j == self.nv - 1 else None
+        if kind == "s":
+            return q.splat(q.load(q.pointer(ref), dtype, 1), self.vl)
+        at = b.add(ref, b.mul(vector, i64(j)))
+        if kind == "v":
+            at = b.add(at, b.mul(pixel, step))
+        if mask is None:
+            return q.load(q.pointer(at), dtype, self.vl)
+        return q.widen(load(q, q.pointer(at), dtype, self.vl, mask), dtype, self.vl)
