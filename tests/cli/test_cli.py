@@ -613,7 +613,7 @@ def test_sequences_and_optionals(tmp_path: Path):
     invoke("export", path, exported)
     sources = ("--input", f"s={tmp_path / 's.npz'}", "--input", f"o={tmp_path / 'o.npy'}")
     output = invoke("check", path, *sources).output
-    assert "t sequence(float32[?, 3])" in output and "host" not in output
+    assert "t sequence(float32[?, 3])" in output and "on the host" not in output
     output = invoke("run", exported, *sources, "--output", tmp_path / "y.npz").output
     assert "input s[1]: float32[2, 3]" in output and "t[2]" in output
     results = np.load(tmp_path / "y.npz")
