@@ -29,7 +29,7 @@ def sums(x, w, x_zero, w_zero, strides, pads, dilations, group) -> np.ndarray:
     w = w.astype(np.int64) - np.asarray(w_zero, np.int64).reshape(-1, 1, 1, 1)
     top, left, bottom, right = pads
     x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    (n, channels, height, width), (filters, depth, kh, kw) = x.shape, w.shape
+    (n, _, height, width), (filters, depth, kh, kw) = x.shape, w.shape
     (sh, sw), (dh, dw) = strides, dilations
     out_h, out_w = (height - (kh - 1) * dh - 1) // sh + 1, (width - (kw - 1) * dw - 1) // sw + 1
     y = np.zeros((n, filters, out_h, out_w), np.int64)
