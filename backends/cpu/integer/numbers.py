@@ -18,7 +18,8 @@ COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of 
 
 def simplified(tree: Expr | None, known: Container[int]) -> Expr | None:
     """Of an integer, without the way to bytes and back of whole numbers that are bytes, float32(uint8(clip(rint(x), 0, 255))), and
-    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show. Numbers are multiplied out, so that multiply-adds are left.
+    without the addition of a zero point of 0: both are about the sign of zeros alone, which an integer does not show.
+    Numbers are multiplied out, so that multiply-adds are left.
 
     known: which operands are never NaN, nor infinite."""
     return _simplified(tree, known) if tree is not None and is_integer(tree.dtype) and _is_plain(tree) else tree
