@@ -68,8 +68,10 @@ class _Outlook:
         native = self._has_kernel(node) or node.op.elementwise
         if not native and node.op.expand is not None:
             return False, "compiled as the operators that it stands for"
+        guessed = _guessed(node)
         try:
-            reason = self._host_reason(_guessed(node))
+            known = all(v.type is not None for v in (*guessed.operands, *guessed.outputs))
+            reason = self._host_reason(guessed) if known or not native else None
         except Deferred:  # not even the dtype is known
             reason = None if native else missing
         return reason is not None, reason or ""

@@ -30,7 +30,7 @@ def _lower_anchor(lo: Lowering, group: Group, node: Node) -> None:
     steps = (s for s in lo.program.steps[start:] if isinstance(s, Step))
     buffers = {b for s in steps for b in s.reads} | {lo.storage[v].ref.buffer for v in node.outputs if v in lo.storage}
     buffers |= {lo.packed_from[b] for b in buffers if b in lo.packed_from}
-    read = [v for v in node.operands if lo.lies_in(v, buffers)]
+    read = [v for v in node.operands if v in lo.idle or lo.lies_in(v, buffers)]
     if group.prologue is not None and all(v.is_const or lo.lies_in(v, buffers) for v in group.prologue.inputs):
         read += group.prologue.nodes[-1].outputs  # it has no memory
     require_operands_read(node, read, kernel)

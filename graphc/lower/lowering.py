@@ -55,6 +55,7 @@ class Lowering(Verbs):
         self.program = Program()
         self.storage: dict[Value, Storage] = {}
         self.channels_last: set[Value] = set()
+        self.idle: set[Value] = set()  # operands that make no difference, as what fills a border of no width
         self.packed_from: dict[Buffer, Buffer] = {}  # of what steps packed for several others: what they packed it from
         self._cleared: set[Value] = set()
         self._copies: dict[tuple[Value, bool], Storage] = {}

@@ -67,6 +67,7 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     depthwise = is_depthwise(node)
     groups = node.attrs["group"]
     fill = lo.read(node.inputs[2]).ref
+    lo.idle.add(node.inputs[2])  # where there is no border
     cut, depth = (1, 1) if depthwise else (groups, BYTES.k)
     x, width = read_window(lo, node.inputs[0], w, cut, depth, fill)
     y, own = write_pixels(lo, group.output)
