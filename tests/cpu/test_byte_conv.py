@@ -127,6 +127,18 @@ def test_any_shape(data: st.DataObject):
     )  # fmt: skip
 
 
+def test_one_zero_point_of_weights_is_in_the_epilogue():
+    """The sums over windows that it is multiplied with are a number per pixel."""
+    b, rng = Builder("conv"), np.random.default_rng(8)
+    x, w = numbers(rng, "uint8", 2, 8, 7, 9), numbers(rng, "uint8", 20, 8, 3, 3)
+    zeros = b.constant(np.uint8(9)), b.constant(np.uint8(130))
+    y = b.add("ConvInteger", b.input("x", "uint8", x.shape), b.constant(w), *zeros, pads=(1, 1, 1, 1))
+    model = compiled("cpu", b, {"y": y})
+    np.testing.assert_array_equal(model.run({"x": x})["y"], sums(x, w, 9, 130, (1, 1), (1, 1, 1, 1), (1, 1), 1))
+    convs = [s for s in model.plan().steps if s.algorithm == "bytes"]
+    assert len(convs) == 2 and "Sub" in convs[-1].ops
+
+
 # --- what follows the sums --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", KINDS)
