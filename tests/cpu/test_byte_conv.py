@@ -78,6 +78,9 @@ CASES = {
     "depthwise": ((1, 37, 9, 8), (37, 1, 3, 3), {"group": 37, "pads": (1, 1, 1, 1)}),
     "depthwise strided": ((2, 16, 9, 9), (16, 1, 5, 5), {"group": 16, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
     "depthwise dilated": ((1, 20, 9, 9), (20, 1, 3, 3), {"group": 20, "pads": (2, 2, 2, 2), "dilations": (2, 2)}),
+    "wide windows": ((1, 20, 3, 40), (20, 1, 1, 33), {"group": 20}),
+    "one window": ((2, 21, 5, 17), (21, 1, 5, 17), {"group": 21}),
+    "one wide window": ((1, 16, 1, 300), (16, 1, 1, 300), {"group": 16}),
     "multiplied": ((1, 6, 5, 5), (18, 1, 3, 3), {"group": 6}),
     "a pixel": ((1, 64, 1, 1), (48, 64, 1, 1), {}),
 }

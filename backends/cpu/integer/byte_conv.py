@@ -241,6 +241,9 @@ def _emit_depthwise(
     _, out_h, out_w = w.out
     item = group.output.dtype.itemsize
     blocks, last_lanes = -(-w.channels // vl), (w.channels - 1) % vl + 1
+    x_h = dh * x.row
+    if (out_h, out_w, dw) == (1, 1, 1) and (kh == 1 or x_h == kw * x.pixel):  # one window: its rows follow each other
+        kh, kw, x_h = kh * kw, 1, x.pixel
     mr = _depthwise_rows(lo.target, hint_of(out_w), kw)
     need(out_w >= mr)
     source = node.inputs[1].data
@@ -259,7 +262,7 @@ def _emit_depthwise(
     args = BYTE_DEPTHWISE(
         wide=row(False), edge=row(last_lanes < vl), x=x.ref, w=Ref(lo.weights.pack(source, ("byte depthwise", vl), make)),
         y=y.ref, rows=w.n * out_h, out_h=out_h, pixels=out_w, blocks=blocks, last_lanes=last_lanes,
-        x_n=x.n, x_row=sh * x.row, x_h=dh * x.row, x_pixel=x.pixel, x_step=sw * x.pixel,
+        x_n=x.n, x_row=sh * x.row, x_h=x_h, x_pixel=x.pixel, x_step=sw * x.pixel,
         y_n=y.n, y_row=y.row, y_pixel=y.pixel, y_vector=vl * item, window=kh, w_block=kh * kw * lo.target.vector, mr=mr,
         scratch=scratch, stride=stride, operands=len(operands),
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
@@ -270,7 +273,7 @@ def _emit_depthwise(
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:
     """Pixels of a tile, each with an accumulator; few of them are computed twice."""
-    most = min(pixels, target.registers - kernel_w - 3, 8)
+    most = max(1, min(pixels, target.registers - kernel_w - 3, 8))
     return min(range(1, most + 1), key=lambda mr: (-(-pixels // mr) * (mr + 1), -mr))
 
 
