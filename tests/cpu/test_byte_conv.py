@@ -78,6 +78,9 @@ CASES = {
     "depthwise": ((1, 37, 9, 8), (37, 1, 3, 3), {"group": 37, "pads": (1, 1, 1, 1)}),
     "depthwise strided": ((2, 16, 9, 9), (16, 1, 5, 5), {"group": 16, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
     "depthwise dilated": ((1, 20, 9, 9), (20, 1, 3, 3), {"group": 20, "pads": (2, 2, 2, 2), "dilations": (2, 2)}),
+    "wide windows": ((1, 20, 3, 40), (20, 1, 1, 33), {"group": 20}),
+    "one window": ((2, 21, 5, 17), (21, 1, 5, 17), {"group": 21}),
+    "one wide window": ((1, 16, 1, 300), (16, 1, 1, 300), {"group": 16}),
     "multiplied": ((1, 6, 5, 5), (18, 1, 3, 3), {"group": 6}),
     "a pixel": ((1, 64, 1, 1), (48, 64, 1, 1), {}),
 }
@@ -125,6 +128,18 @@ def test_any_shape(data: st.DataObject):
         0 if kinds[1] == "int8" else 128, group=group, pads=pads, dilations=dilations,
         strides=draw(st.tuples(st.integers(1, 2), st.integers(1, 2))), threads=draw(st.integers(1, 2)),
     )  # fmt: skip
+
+
+def test_one_zero_point_of_weights_is_in_the_epilogue():
+    """The sums over windows that it is multiplied with are a number per pixel."""
+    b, rng = Builder("conv"), np.random.default_rng(8)
+    x, w = numbers(rng, "uint8", 2, 8, 7, 9), numbers(rng, "uint8", 20, 8, 3, 3)
+    zeros = b.constant(np.uint8(9)), b.constant(np.uint8(130))
+    y = b.add("ConvInteger", b.input("x", "uint8", x.shape), b.constant(w), *zeros, pads=(1, 1, 1, 1))
+    model = compiled("cpu", b, {"y": y})
+    np.testing.assert_array_equal(model.run({"x": x})["y"], sums(x, w, 9, 130, (1, 1), (1, 1, 1, 1), (1, 1), 1))
+    convs = [s for s in model.plan().steps if s.algorithm == "bytes"]
+    assert len(convs) == 2 and "Sub" in convs[-1].ops
 
 
 # --- what follows the sums --------------------------------------------------------------------------------------------

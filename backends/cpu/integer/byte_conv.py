@@ -39,6 +39,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.storage import Ref
 from graphc.sizes import hint_of, need
 
+VARYING = ("v", "p")  # kinds of operands that differ from pixel to pixel
 WIDEST, TALLEST = 8, 3 * BASES  # vectors and rows of a tile, whose rows have pointers in few registers
 TAPS = 2**24 // (255 * 128)  # of a window of one channel, whose sum is exact in float32
 
@@ -83,9 +84,11 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
 
 
 def _varying_first(group: Group) -> tuple[list[Value], Expr | None]:
-    """The operands of its epilogue, those first that have a number for each element, and the simplified expression."""
+    """The operands of its epilogue, those first that differ from pixel to pixel, and the simplified expression."""
     tree = simplified(group.expression, _known(group))
-    order = sorted(range(len(group.operands)), key=lambda i: operand_kind(group.operands[i], group.output) != "v")
+    order = sorted(
+        range(len(group.operands)), key=lambda i: operand_kind(group.operands[i], group.output) not in VARYING
+    )
     if tree is not None:
         args = [expr.arg(0, group.anchor.output.dtype)] * (1 + len(order))
         for to, i in enumerate(order):
@@ -109,7 +112,7 @@ def _known(group: Group) -> set[int]:
 
 @dataclass(frozen=True)
 class Operand:
-    """Of an epilogue. kind: 's' one number, 'c' one per channel, 'v' one per element."""
+    """Of an epilogue. kind: 's' one number, 'c' one per channel, 'p' one per pixel, 'v' one per element."""
 
     dtype: np.dtype
     kind: str
@@ -118,14 +121,14 @@ class Operand:
     @property
     def record(self) -> dict[str, Any]:
         p = self.pixels
-        channel = 0 if self.kind == "s" else self.dtype.itemsize
+        channel = 0 if self.kind in "sp" else self.dtype.itemsize
         return {"ref": p.ref, "n": p.n, "row": p.row, "pixel": p.pixel, "channel": channel}
 
 
 def _operand(lo: CpuLowering, v: Value, out: Value) -> Operand:
     kind = operand_kind(v, out)
     assert kind, v
-    pixels = read_pixels(lo, v) if kind == "v" else Pixels(lo.read(v).ref, 0, 0, 0)
+    pixels = read_pixels(lo, v) if kind in VARYING else Pixels(lo.read(v).ref, 0, 0, 0)
     return Operand(v.dtype, kind, pixels)
 
 
@@ -136,6 +139,8 @@ def operand_kind(v: Value, out: Value) -> str:
         return "v"
     if all(d == 1 for d in shape):
         return "s"
+    if shape[1] == 1 and (shape[0], *shape[2:]) == (out.shape[0], *out.shape[2:]):
+        return "p"
     return "c" if shape[1] == out.shape[1] and all(d == 1 for i, d in enumerate(shape) if i != 1) else ""
 
 
@@ -174,7 +179,7 @@ def _emit_tiles(
     (_, height, columns), (_, out_h, out_w) = w.size, w.out
     item = group.output.dtype.itemsize
     flat = (kh, kw, sh, sw) == (1, 1, 1, 1) and x.follows(height, columns) and y.follows(height, columns)
-    flat = flat and all(o.kind != "v" or o.pixels.follows(height, columns) for o in operands)
+    flat = flat and all(o.kind not in VARYING or o.pixels.follows(height, columns) for o in operands)
     rows, pixels = (1, w.n * w.pixels) if flat else (w.n * out_h, out_w)
     channels = w.out_channels // groups
     vectors = -(-channels // vl)
@@ -201,7 +206,7 @@ def _emit_tiles(
         panel=kh * runs * steps * BYTES.weights(nv * vl),
         mr=mr, nv=nv, last_nv=last_nv, last_lanes=last_lanes, window=kh, runs=runs, steps=steps, x_h=dh * x.row,
         x_run=dw * x.pixel, y_vector=vl * item, scratch=scratch, stride=stride, operands=len(operands),
-        varying=sum(o.kind == "v" for o in operands), records=[o.record for o in operands],
+        varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(wide), "bytes", f"tile {mr}x{nv}, {kh * runs * steps} steps of {BYTES.k} bytes")
     lo.emit(ByteConv(), args, info, writes=[y.ref])
@@ -237,6 +242,9 @@ def _emit_depthwise(
     _, out_h, out_w = w.out
     item = group.output.dtype.itemsize
     blocks, last_lanes = -(-w.channels // vl), (w.channels - 1) % vl + 1
+    x_h = dh * x.row
+    if (out_h, out_w, dw) == (1, 1, 1) and (kh == 1 or x_h == kw * x.pixel):  # one window: its rows follow each other
+        kh, kw, x_h = kh * kw, 1, x.pixel
     mr = _depthwise_rows(lo.target, hint_of(out_w), kw)
     need(out_w >= mr)
     source = node.inputs[1].data
@@ -255,10 +263,10 @@ def _emit_depthwise(
     args = BYTE_DEPTHWISE(
         wide=row(False), edge=row(last_lanes < vl), x=x.ref, w=Ref(lo.weights.pack(source, ("byte depthwise", vl), make)),
         y=y.ref, rows=w.n * out_h, out_h=out_h, pixels=out_w, blocks=blocks, last_lanes=last_lanes,
-        x_n=x.n, x_row=sh * x.row, x_h=dh * x.row, x_pixel=x.pixel, x_step=sw * x.pixel,
+        x_n=x.n, x_row=sh * x.row, x_h=x_h, x_pixel=x.pixel, x_step=sw * x.pixel,
         y_n=y.n, y_row=y.row, y_pixel=y.pixel, y_vector=vl * item, window=kh, w_block=kh * kw * lo.target.vector, mr=mr,
         scratch=scratch, stride=stride, operands=len(operands),
-        varying=sum(o.kind == "v" for o in operands), records=[o.record for o in operands],
+        varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(row(False)), "bytes, depthwise", f"one input channel per group; {mr} pixels per tile")
     lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
@@ -266,7 +274,7 @@ def _emit_depthwise(
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:
     """Pixels of a tile, each with an accumulator; few of them are computed twice."""
-    most = min(pixels, target.registers - kernel_w - 3, 8)
+    most = max(1, min(pixels, target.registers - kernel_w - 3, 8))
     return min(range(1, most + 1), key=lambda mr: (-(-pixels // mr) * (mr + 1), -mr))
 
 
@@ -274,4 +282,6 @@ def accepts_operand(v: Value, out: Value) -> str | None:
     """Which operands the epilogue can read."""
     if v.type.layout is not None:
         return "it is blocked"
-    return None if operand_kind(v, out) else f"shape {v.shape} is neither the result's nor one number per channel"
+    return (
+        None if operand_kind(v, out) else f"shape {v.shape} is neither the result's nor one number per channel or pixel"
+    )

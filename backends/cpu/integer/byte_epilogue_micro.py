@@ -23,7 +23,7 @@ REF, PIXEL, VECTOR = BYTE_TILE.in_record("ref pixel vector")
 class Ending:
     """The expression of arg 0 = the sums and the epilogue's operands, and what it is stored as.
 
-    operands: dtype and kind of each, 's' of one number for all, else a vector ('c' the same for each pixel). mask: the lanes of the
+    operands: dtype and kind of each, 's' one number for all, 'p' one of each pixel, else a vector ('c' the same for each pixel). mask: the lanes of the
     last of nv vectors that exist, None for all.
     """
 
@@ -84,7 +84,8 @@ class Ending:
         q, b = self.q, self.q.b
         (dtype, kind), (ref, step, vector) = self.operands[e], self.records[e]
         mask = self.mask if j == self.nv - 1 else None
-        if kind == "s":
+        if kind in ("s", "p"):
+            ref = b.add(ref, b.mul(pixel, step)) if kind == "p" else ref
             return q.splat(q.load(q.pointer(ref), dtype, 1), self.vl)
         at = b.add(ref, b.mul(vector, i64(j)))
         if kind == "v":
