@@ -147,7 +147,7 @@ def emit_integer_conv(b: Builder, call: Call, x: Value, x_zero: Value | None, w:
     ones = b.constant(np.ones((call.attrs.group, *w.type.shape[1:]), np.int8))
     inputs = b.add("ConvBytes", x, ones, fill, **call.attrs)  # [N, groups, *out]
     if z is not None:
-        count = b.constant(math.prod(w.type.shape[1:]), INT32)
+        count = b.add("Cast", b.constant(math.prod(w.type.shape[1:]), np.int64), to=INT32)
         inputs = b.add("Sub", inputs, b.add("Mul", _number(b, z), count))
     if call.attrs.group > 1:  # to each filter the sums of its group
         filters = number(w.type.shape[0])
