@@ -21,11 +21,11 @@ NAMES = [name for name, uses in USES.items() if uses]
 SAMPLE = {*random.Random(7).sample(NAMES, 24), "Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Concat"}
 # Operators whose samples have a width that is a number for good: of heads, by whose root scores are scaled; of states, by which
 # weights are packed; of windows, by whose length signals are transformed; of kernels, where the weights are no constants.
-LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer", "com.ms.internal.nhwc::Conv", "com.microsoft::QLinearConv"} | {  # expansions that count in numbers
-    f"com.microsoft::{name}"
+LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer", "com.ms.internal.nhwc::Conv"} | {
+    f"com.microsoft::{name}"  # expansions that count in numbers
     for name in (
         "EmbedLayerNormalization", "GatherBlockQuantized", "MoE", "MultiHeadAttention", "NGramRepeatBlock",
-        "QEmbedLayerNormalization", "Rfft", "RotaryEmbedding",
+        "QEmbedLayerNormalization", "QLinearConv", "Rfft", "RotaryEmbedding",
     )
 }  # fmt: skip
 OPTIONS = {"threads": 1, "disabled": ALGORITHMS}
