@@ -67,7 +67,10 @@ def _perm(node: Node) -> tuple[int, ...]:
 
 def _moves_channels(node: Node) -> str:
     """To the end of an image that has them there in memory, or back."""
-    perm, last = _perm(node), channels_last_order(node.output.type.rank)
+    rank = node.output.type.rank
+    if rank < 3:  # no image
+        return ""
+    perm, last = _perm(node), channels_last_order(rank)
     return "read" if perm == last else "write" if [perm[i] for i in last] == sorted(perm) else ""
 
 
