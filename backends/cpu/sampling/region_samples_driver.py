@@ -29,6 +29,12 @@ def _near(origin, step, samples, size):
     return np.int64(first), np.int64(end)
 
 
+@njit(error_model="numpy")
+def _larger(a, b):
+    """NaN where one of them is."""
+    return a if a > b or a != a else b
+
+
 @driver(RegionSamples)
 def region_samples(target):
     """Y[region, channel, i, j] = the mean, or the largest weighted pixel, of bin (i, j). An image's number out of range is
@@ -71,12 +77,16 @@ def region_samples(target):
                     a4 = lower * righter * load_float(at + (high * w + far) * item, item)
                     to = y + c * out_plane
                     old = load_float(to, item)
-                    new = old + (a1 + a2 + a3 + a4) / count if average else max(old, max(max(a1, a2), max(a3, a4)))
+                    new = (
+                        old + (a1 + a2 + a3 + a4) / count
+                        if average
+                        else _larger(old, _larger(_larger(a1, a2), _larger(a3, a4)))
+                    )
                     store_float(to, new, item)
                     at += plane
         if not average and looked_at < count:  # a sample outside is 0
             for c in range(channels):
-                store_float(y + c * out_plane, max(load_float(y + c * out_plane, item), 0.0), item)
+                store_float(y + c * out_plane, _larger(load_float(y + c * out_plane, item), 0.0), item)
 
     def region_samples(a, tid, nth):
         scale, shift = np.float64(load_f32(block_address(a) + INT64_BYTES * SCALE)), 0.5 if a[HALF] else 0.0

@@ -27,6 +27,12 @@ read_scale = load("float64")
 
 
 @register_jitable
+def _larger(a, b):
+    """NaN where one of them is."""
+    return a if a > b or a != a else b
+
+
+@register_jitable
 def _within(x, most):
     """The whole part of x, from 0 to `most`."""
     return int64(max(min(x, float64(most)), 0.0))
@@ -91,11 +97,11 @@ def regions(dtype: str, box: str, largest: bool) -> Code:
                 three = kind(kind(get(lower + left)) * kind(lower_part * left_part))
                 four = kind(kind(get(lower + right)) * kind(lower_part * right_part))
                 if largest:  # of the weighted corners, not of the samples, as ONNX says
-                    total = max(total, max(max(one, two), max(three, four)))
+                    total = _larger(total, _larger(_larger(one, two), _larger(three, four)))
                 else:
                     total = kind(total + kind(kind(one + two) + kind(three + four)))
         if largest:
-            return max(total, kind(0)) if outside else total
+            return _larger(total, kind(0)) if outside else total
         return kind(total / kind(float64(samples_y) * float64(samples_x)))
 
     def regions(a):

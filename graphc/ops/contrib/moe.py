@@ -138,7 +138,7 @@ def _emit_activated(b: Builder, h: Value, other: Value | None, attrs) -> Value:
 def _emit_mixed(b: Builder, x: Value, router: Value, layers, attrs, weights: Value | None = None) -> Value:
     """layers: weights and bias (or None) of each of the three; None for no third one.
 
-    For few tokens the weights of their experts are gathered; for many, every expert sees all, and shares of 0 leave out.
+    For few tokens the weights of their experts are gathered; for many, every expert sees all, and what was not chosen is 0.
     """
     shape, given = x.shape, x.dtype
     wide = FLOAT32 if given.itemsize < 4 else given
@@ -174,14 +174,21 @@ def _emit_mixed(b: Builder, x: Value, router: Value, layers, attrs, weights: Val
         y = b.add("Reshape", y, b.constant([tokens, k, hidden], np.int64))
         y = b.add("ReduceSum", b.add("Mul", y, b.add("Unsqueeze", shares, b.constant([2], np.int64))), b.constant([1], np.int64), keepdims=False)  # fmt: skip
     else:
-        nothing = b.add("Expand", b.constant(0, wide), b.constant([tokens, experts], np.int64))
-        share = b.add("Transpose", b.add("ScatterElements", nothing, chosen, shares, axis=1), perm=(1, 0))
-        share = b.add("Unsqueeze", share, b.constant([2], np.int64))
-        y = b.add("ReduceSum", b.add("Mul", y, share), b.constant([0], np.int64), keepdims=False)
+        there = b.add("Expand", b.constant(True, np.bool_), b.constant([tokens, k], np.int64))
+        share, seen = (_by_expert(b, v, chosen, tokens, experts) for v in (shares, there))
+        y = b.add("Where", seen, b.add("Mul", y, share), b.constant(0, wide))  # 0 times infinity would be NaN
+        y = b.add("ReduceSum", y, b.constant([0], np.int64), keepdims=False)
     return b.add("Cast", b.add("Reshape", y, b.constant(shape, np.int64), allowzero=True), to=given)
 
 
 # --- MoE --------------------------------------------------------------------------------------------------------------
+def _by_expert(b: Builder, v: Value, chosen: Value, tokens: Dim, experts: Dim) -> Value:
+    """[experts, tokens, 1]: the numbers [tokens, k] at the chosen experts, 0 elsewhere."""
+    nothing = b.add("Expand", b.constant(0, v.dtype), b.constant([tokens, experts], np.int64))
+    placed = b.add("Transpose", b.add("ScatterElements", nothing, chosen, v, axis=1), perm=(1, 0))
+    return b.add("Unsqueeze", placed, b.constant([2], np.int64))
+
+
 def _infer(call: Call) -> list[TensorType]:
     require_same_dtype(call, *range(8))
     first, second = call.shape(2), call.shape(4)
