@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from onnx import defs, helper
+from onnx import defs, helper, numpy_helper
 
 from graphc.op import Case, Const, Op, all_ops
 from graphc.op import Tensor as Spec
@@ -63,6 +63,8 @@ def is_newest(name: str, opset: int) -> bool:
 def attribute(value):
     if isinstance(value, np.dtype):
         return helper.np_dtype_to_tensor_dtype(value)
+    if isinstance(value, np.ndarray):
+        return numpy_helper.from_array(value)
     return int(value) if isinstance(value, bool) else value
 
 
