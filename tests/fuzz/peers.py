@@ -186,6 +186,7 @@ REFUSALS = [
             "not implemented for CPU",
             "GroupQueryAttention .CPU.*not supported",
             "MemberShip values is only implemented for integers",
+            "CPU MoE only supports interleaved SwiGLU",
         ),
     ),
     Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
@@ -266,7 +267,7 @@ REFUSALS = [
 
 FAULTS = [
     Known("NaN loses", "of NaN and a number the number is the larger or smaller one, or their places decide", nan_reaches(
-        "MaxPool", "GlobalMaxPool", "MaxRoiPool", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
+        "MaxPool", "GlobalMaxPool", "MaxRoiPool", "RoiAlign", "ReduceMax", "ReduceMin", "ArgMax", "ArgMin", "Hardmax", "Unique",
         "ReduceLogSumExp", "ScatterElements", "ScatterND",
     )),
     Known("NaN in a recurrent layer", "sigmoid and tanh bound their argument first, which makes a number of NaN", non_finite_reaches(
