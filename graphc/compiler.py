@@ -433,10 +433,10 @@ class Compilation:
             keys.append(part_key(key, number))
             return make(g, keys[-1])
 
-        def plan(g: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int]) -> tuple[Executable, bool]:
+        def plan(g: Graph, arrays: Sequence[np.ndarray], valued: Sequence[int], alone: bool) -> tuple[Executable, bool]:
             if g is parts.suffix:
-                return self._compile_suffix(g, arrays, valued, many, whole)
-            return self._compile_suffix(g, arrays, valued)
+                return self._compile_suffix(g, arrays, valued, alone, many, whole)
+            return self._compile_suffix(g, arrays, valued, alone)
 
         def wanted(g: Graph) -> set[str]:
             return {*shape_like_inputs(g), *conditions(g, compiled)}
@@ -453,10 +453,11 @@ class Compilation:
         suffix: Graph,
         arrays: Sequence[np.ndarray],
         valued: Sequence[int],
+        alone: bool,
         begun: Many | None = None,
         whole: str | None = None,
     ) -> tuple[Executable, bool]:
-        """The rest of a graph, and whether it is for many sizes, as it is where it can be. begun: the sizes of what came before;
+        """The rest of a graph, and whether it is for many sizes, as it is where it can be and need not be alone. begun: the sizes of what came before;
         whole: the key of the graph, where it is kept. Raises CantServeMany where the sizes are many, and others must not follow."""
         from graphc.kept_segments import suffix_key, suffixes_key
 
@@ -474,7 +475,7 @@ class Compilation:
                 if classes.STRICT:
                     raise
                 raise CantServeMany(f"{type(error).__name__}: {error}") from error
-        if self.backend.capabilities.many_sizes:
+        if self.backend.capabilities.many_sizes and not alone:
             pattern = Pattern(suffix.inputs, arrays, valued)
             if pattern.open:
                 try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from graphc.bind import bind
+from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
 from graphc.executable import Executable, taken
 from graphc.graph import Graph, Node
@@ -17,8 +18,8 @@ from graphc.objects import is_object
 from graphc.segmented import Plans
 from graphc.sizes import is_size_array
 
-# (graph, its inputs, those whose values decide shapes) -> an executable, and whether it is for many shapes
-Bind = Callable[[Graph, Sequence[np.ndarray], Sequence[int]], tuple[Executable, bool]]
+# (graph, its inputs, those whose values decide shapes, for them alone?) -> an executable, and whether it is for many shapes
+Bind = Callable[[Graph, Sequence[np.ndarray], Sequence[int], bool], tuple[Executable, bool]]
 Wanted = Callable[[Graph], Collection[str]]  # inputs whose values decide shapes or branches
 
 FEW = 8  # plans of a graph that are made without asking whether it is worth it
@@ -48,14 +49,19 @@ class HeldPrograms:
             return run_graph(graph, arrays, strict=False)
         if plans.made > max(FEW, self._runs // 4):
             self._compiled = False
-        return plan.run(values)
+        try:
+            return plan.run(values)
+        except CantServeMany:
+            if not plans.give_up_many():
+                raise
+            return plans.of(values).run(values)
 
 
 def plans_of(graph: Graph, plan: Bind, wanted: Wanted) -> Plans:
     """Those of one graph."""
     names = wanted(graph)
     valued = [i for i, v in enumerate(graph.inputs) if v.name in names]
-    return Plans(valued, lambda values: plan(graph, values, valued))
+    return Plans(valued, lambda values, alone: plan(graph, values, valued, alone))
 
 
 def _with_constants(node: Node, graph: Graph) -> Graph:

@@ -33,21 +33,21 @@ def find_many(backend: Backend, key: str, again: Again, arrays: Sequence[np.ndar
 
 
 def _segmented(backend: Backend, key: str, document: dict[str, Any], again: Again) -> Segmented | None:
-    def anew(values: Sequence[np.ndarray]) -> tuple[Executable, bool]:
+    def anew(values: Sequence[np.ndarray], apart: bool) -> tuple[Executable, bool]:
         whole = again(values[: document["inputs"]])
         assert isinstance(whole, Segmented), "the same graph is cut"
-        return whole.plans.bind(values)
+        return whole.plans.bind(values, apart)
 
-    def bind(values: Sequence[np.ndarray]) -> tuple[Executable, bool]:
+    def bind(values: Sequence[np.ndarray], apart: bool) -> tuple[Executable, bool]:
         def suffix(values: Sequence[np.ndarray]) -> Executable:
-            return anew(values)[0]
+            return anew(values, apart)[0]
 
         alone, many = suffix_key(key, values, document["valued"]), suffixes_key(key)
         found = backend.load(alone) or find(backend, alone, suffix)
         if found is not None:
             return found, False
-        found = backend.load_many(many, values) or find_many(backend, many, suffix, values)
-        return anew(values) if found is None else (found, True)
+        found = None if apart else backend.load_many(many, values) or find_many(backend, many, suffix, values)
+        return anew(values, apart) if found is None else (found, True)
 
     return Segmented.from_document(document, backend.load, bind)
 

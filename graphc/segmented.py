@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
 from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
 from graphc.objects import own
@@ -23,8 +24,8 @@ Axes: TypeAlias = "tuple[int | None, ...]"  # of the results of a bounded node, 
 Source: TypeAlias = (
     "int | np.ndarray | None"  # an operand: the graph's inputs, then the prefix's results by number, or a constant
 )
-# shapes that turn up -> an executable, and whether it is for many shapes
-Bind: TypeAlias = "Callable[[Sequence[np.ndarray]], tuple[Executable, bool]]"
+# (shapes that turn up, for them alone?) -> an executable, and whether it is for many shapes
+Bind: TypeAlias = "Callable[[Sequence[np.ndarray], bool], tuple[Executable, bool]]"
 
 MOST_KEPT = 1 << 16  # elements of a constant that a document holds
 
@@ -35,6 +36,7 @@ class Plans:
     def __init__(self, valued: Sequence[int], bind: Bind) -> None:
         self.valued, self.bind = valued, bind
         self.made = 0
+        self._alone = False
         self._kept: dict[tuple, Executable] = {}
         self._many = Shared()
 
@@ -50,12 +52,20 @@ class Plans:
                 plan = self._many.holding(values) or self._kept.get(key)
                 if plan is None:
                     self.made += 1
-                    plan, for_many = self.bind(values)
+                    plan, for_many = self.bind(values, self._alone)
                     if for_many:
                         self._many.add(plan)
                     else:
                         remember(self._kept, key, plan)
         return plan
+
+    def give_up_many(self) -> bool:
+        """From now on each plan is for its shapes alone: one for many turned out, while it ran, to be for none. False where they
+        are so already."""
+        with PLANNING:
+            before, self._alone = self._alone, True
+            self._many.clear()
+        return not before
 
 
 class Between(Protocol):
@@ -178,7 +188,12 @@ class Segmented(Executable):
         valued = self.plans.valued
         values[: len(arrays)] = [values[i] if i in valued else a for i, a in enumerate(arrays)]
         values = taken(values, valued)
-        return self._suffix(values).run_on(stream, values, out)
+        try:
+            return self._suffix(values).run_on(stream, values, out)
+        except CantServeMany:
+            if not self.plans.give_up_many():
+                raise
+            return self._suffix(values).run_on(stream, values, out)
 
     def _suffix(self, values: Sequence[np.ndarray]) -> Executable:
         """The rest of the graph for these shapes, planned when such turn up first."""

@@ -53,7 +53,7 @@ def scale_of_standardized(node: Node, sweep: Sweep) -> Value | Skip | None:
     norm = _norm_before(node, sweep)
     if not isinstance(norm, Node):
         return norm
-    if len(norm.inputs) > 2:
+    if _bias_of(norm) is not None:
         return Skip("it has a bias already")
     merged = norm.inputs[1].data * scale.data
     return sweep.remake(node, norm.inputs[0], sweep.constant(merged), op="LayerNormalization", attrs=norm.attrs)
@@ -64,10 +64,14 @@ def bias_of_standardized(node: Node, sweep: Sweep) -> Value | Skip | None:
     norm = _norm_before(node, sweep)
     if not isinstance(norm, Node):
         return norm
-    bias = node.inputs[1]
-    if len(norm.inputs) > 2:
-        bias = sweep.constant(norm.inputs[2].data + bias.data)
+    bias, before = node.inputs[1], _bias_of(norm)
+    if before is not None:
+        bias = sweep.constant(before.data + bias.data)
     return sweep.remake(node, *norm.inputs[:2], bias, op="LayerNormalization", attrs=norm.attrs)
+
+
+def _bias_of(norm: Node) -> Value | None:
+    return norm.inputs[2] if len(norm.inputs) > 2 else None
 
 
 def _norm_before(node: Node, sweep: Sweep) -> Node | Skip | None:

@@ -98,3 +98,13 @@ def test_one_kernel():
     assert [s.ops for s in model.plan().steps] == [("LayerNormalization",)]
     feeds = {"x": np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32)}
     np.testing.assert_allclose(model.run(feeds)["y0"], interpret(graph, feeds)["y0"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_a_bias_that_is_left_out(operator: str):
+    def make(b: Builder, x: Value) -> Value:
+        y = b.add("LayerNormalization", x, weights(b, 8), None, axis=-1)
+        return b.add(operator, y, weights(b, 8))
+
+    (node,) = rewritten(fuse_layer_norm, of(make, 3, 8)).nodes
+    assert node.op.name == "LayerNormalization" and len(node.operands) == (3 if operator == "Add" else 2)
