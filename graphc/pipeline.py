@@ -56,6 +56,11 @@ SHAPE_FREE: tuple[Pass, ...] = (
     common_subexpressions,
 )
 
+# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
+PORTABLE: tuple[Pass, ...] = tuple(
+    p for p in SHAPE_FREE if p not in (unsigned_bytes, byte_products, byte_convolutions, block_weights)
+)
+
 # Once for each binding of the inputs' shapes: what was symbolic is a number now.
 BOUND: tuple[Pass, ...] = (
     fold_constants,
