@@ -36,12 +36,14 @@ EMPTY = Range(np.inf, -np.inf)
 
 
 class Histogram:
-    """Counts of values in 2·BINS bins of one width over [-edge, edge], where edge is the largest magnitude of a range."""
+    """Counts of values in 2·BINS bins of one width over [-edge, edge], where edge is the largest magnitude of a range; and of zeros,
+    which are the first of the bins above them, too."""
 
     def __init__(self, extremes: Range) -> None:
         self.extremes = extremes
         self.edge = max(abs(extremes.low), abs(extremes.high))
         self.counts = np.zeros(2 * BINS, np.int64)
+        self.zeros = 0
 
     @property
     def width(self) -> float:
@@ -50,6 +52,7 @@ class Histogram:
     def add(self, x: np.ndarray) -> None:
         if self.edge > 0:
             self.counts += np.histogram(x, 2 * BINS, (-self.edge, self.edge))[0]
+            self.zeros += x.size - int(np.count_nonzero(x))
 
 
 def percentile_range(histogram: Histogram, percentile: float) -> Range:
@@ -66,18 +69,21 @@ def percentile_range(histogram: Histogram, percentile: float) -> Range:
 
 def entropy_range(histogram: Histogram, symmetric: bool) -> Range:
     """The part [-t, t] of the range, or of its extremes, whose values lose least by quantisation: the Kullback-Leibler divergence of
-    their distribution, with all that lies outside at its ends, from that of 256 levels.
+    their distribution, with all that lies outside at its ends, from that of 256 levels. Zeros do not count: they have a level of
+    their own in any range, and lose nothing.
 
     S. Migacz, "8-bit Inference with TensorRT", GPU Technology Conference 2017.
     """
     best, found = np.inf, BINS
     low, high = (-histogram.edge, histogram.edge) if symmetric else histogram.extremes
+    counts = histogram.counts.copy()
+    counts[BINS] -= histogram.zeros
     first, last = (0 if low < 0 else BINS), (2 * BINS if high > 0 else BINS)
     for reach in range(STEP, BINS + 1, STEP):
         a, b = (max(first, BINS - reach), min(last, BINS + reach))
         if b - a < LEVELS and reach < BINS:
             continue
-        lost = divergence(histogram.counts, a, b)
+        lost = divergence(counts, a, b)
         if lost <= best:  # of ranges that lose the same, the widest
             best, found = lost, reach
     t = found * histogram.width
