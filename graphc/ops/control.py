@@ -364,7 +364,8 @@ def _scan(
     if len({len(x) for x in scanned}) > 1:
         raise InputError(f"the scanned operands have different lengths: {[len(x) for x in scanned]}", op="Scan")
     if not len(scanned[0]):
-        attrs = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
+        attrs = {"scan_input_axes": scan_input_axes, "scan_input_directions": scan_input_directions}
+        attrs |= {"scan_output_axes": scan_output_axes, "scan_output_directions": scan_output_directions}
         attrs |= {"body": body, "n_states": n_states, "num_scan_inputs": num_scan_inputs}
         return (*states, *_nothing_collected("Scan", arrays, **attrs))
     collected: list[list[np.ndarray]] = [[] for _ in body.outputs[n_states:]]
