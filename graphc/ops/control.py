@@ -312,10 +312,10 @@ def _scan_types(call: Call) -> Types:
         raise call.fail(f"num_scan_inputs is {m}, and there are {len(call.inputs)} operands")
     if len(body.outputs) < n or call.n_outputs > len(body.outputs):
         raise call.fail(f"{n} states and {call.n_outputs} results do not fit the body's {len(body.outputs)} outputs")
-    for names, count in (("input", m), ("output", len(body.outputs) - n)):
+    for names, wanted in (("input", m), ("output", len(body.outputs) - n)):
         for key in (f"scan_{names}_axes", f"scan_{names}_directions"):
-            if (given := getattr(call.attrs, key)) and len(given) != count:
-                raise call.fail(f"{key} has {len(given)} entries, and {count} {names}s are scanned")
+            if (given := getattr(call.attrs, key)) and len(given) != wanted:
+                raise call.fail(f"{key} has {len(given)} entries, and {wanted} {names}s are scanned")
         if not {0, 1}.issuperset(given or ()):
             raise call.fail(f"{key} holds 0 for forwards and 1 for backwards, not {list(given)}")
     lengths: list[Dim] = []
