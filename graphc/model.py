@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphc import classes
 from graphc.arguments import Arguments, fits, remedy
-from graphc.errors import GraphcError, GraphcWarning, InputError, OutOfMemoryError, TypeRuleError
+from graphc.errors import GraphcError, GraphcWarning, InputError, TypeRuleError, raise_full
 from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
 from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
@@ -314,7 +314,7 @@ class Model:
         try:
             return executable.run(arrays, out)
         except MemoryError as error:
-            _full(error)
+            raise_full(error)
 
     @property
     def valued(self) -> tuple[str, ...]:
@@ -462,7 +462,7 @@ class Model:
             results = executable.run_on(stream, arrays, out)
             return self._as_declared(arrays, results) if self._declared else results
         except MemoryError as error:
-            _full(error)
+            raise_full(error)
         except classes.CantServeMany as error:
             self._alone = str(error)
             self._many.clear()
@@ -494,7 +494,7 @@ class Model:
             try:
                 return self._planned(arrays, key, alone, many)
             except MemoryError as error:
-                _full(error)
+                raise_full(error)
             except OverflowError as error:
                 message = f"{self.name} would have sizes or positions that 64 bits can't hold: {error}"
                 raise InputError(message, hint="smaller values") from error
@@ -630,12 +630,6 @@ def _detached(graph: Graph) -> Graph:
     for node in graph.nodes:
         rw.copy(node)
     return rw.finish()
-
-
-def _full(error: MemoryError) -> NoReturn:
-    if isinstance(error, OutOfMemoryError):
-        raise error
-    raise OutOfMemoryError(f"the machine's memory is full: {error}", hint="smaller inputs, or fewer plans") from error
 
 
 def _refuse(arrays: Sequence[Any]) -> None:

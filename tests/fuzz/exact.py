@@ -71,6 +71,8 @@ OVER_LARGEST = frozenset({
     "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "LogSoftmax", "MatMul",
     "MeanVarianceNormalization", "RMSNormalization", "RNN", "Resize", "RoiAlign", "STFT", "Softmax",
 })  # fmt: skip
+# Where NaN and infinity get to depends on the algorithm: on whether 1 + 0i is multiplied by, and on which row is the pivot.
+SPREADS = frozenset({"DFT", "STFT", "Rfft", "Irfft", "Det", "Inverse"})
 # Plain sums of many elements: all may be off to the same side, and the more the longer the sum is.
 LONG_SUMS = frozenset({
     "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",

@@ -187,6 +187,8 @@ REFUSALS = [
             "GroupQueryAttention .CPU.*not supported",
             "MemberShip values is only implemented for integers",
             "CPU MoE only supports interleaved SwiGLU",
+            "Unsupported MoE activation type",
+            "swiglu_limit_after_activation.*requires CUDA",
         ),
     ),
     Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
@@ -261,6 +263,16 @@ REFUSALS = [
             says("HandleNegativeAxis"),
         ),
     ),
+    Known(
+        "Resize of a region by scales",
+        "the size of the result leaves out the region's",
+        both(attribute("Resize", "coordinate_transformation_mode", b"tf_crop_and_resize"), says("ShapeInferenceError")),
+    ),
+    Known(
+        "optionals of float16",
+        "what has no kernel for float16 gets float32, and the type of the optional stays as it was",
+        says(r"optional\(tensor\(float16\)\).*does not match expected type .optional\(tensor\(float\)"),
+    ),
     Known("LRN of even sizes", "the size must be odd", says("lrn.h.*size_ % 2 == 1 was false")),
     Known("Pad of a scalar", "it must have a dim", says("pad.cc.*Input tensor has no dimensions")),
 ]
@@ -313,6 +325,10 @@ FAULTS = [
         has("Pow"), says("^differs|: differs"),
     )),
     Known("infinity through Clip", "without a bound the largest finite number is it", non_finite_reaches("Clip")),
+    Known("infinity at the edge of a Resize", "both neighbours are one element there, with weights of 1/2; graphc's are 1 and 0", both(
+        non_finite_reaches("Resize", "Upsample"), says("NaN or infinity"),
+    )),
+    Known("NaN as a key", "LabelEncoder does not find it before its opset 4", nan_reaches("LabelEncoder")),
     Known("cubic Resize", "weights that are left out are divided by a sum of 0", both(
         has("Resize"), says("NaN or infinity"),
     )),
