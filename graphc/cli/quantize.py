@@ -70,7 +70,9 @@ if TYPE_CHECKING:
     type=Tolerance(min=0),
     help="Keep the most sensitive layers in float until the results' relative error is at most this.",
 )
-@click.option("--sensitivity", is_flag=True, help="Also quantise each layer alone, and rank them by the results' errors.")
+@click.option(
+    "--sensitivity", is_flag=True, help="Also quantise each layer alone, and rank them by the results' errors."
+)
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples of a run.")
 @click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
@@ -155,9 +157,10 @@ def _read(graph: Graph, files: list[Path]) -> list[dict[str, np.ndarray]]:
 
 def say(report: Report) -> None:
     """The table of the layers, and what it comes to."""
-    from graphc.quantizer.report import COLUMNS, rows, shown
+    from graphc.quantizer.report import shown, table
 
-    print_table(COLUMNS, rows(report), title=f"{report.scheme}: signal to noise")
+    columns, rows = table(report)
+    print_table(columns, rows, title=f"{report.scheme}: signal to noise")
     before, after = report.bytes
     kept = f", {len(report.kept)} kept in float" if report.kept else ""
     click.echo(

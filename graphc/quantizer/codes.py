@@ -102,7 +102,9 @@ def block_codes(w: np.ndarray, axis: int, block: int, dtype: np.dtype) -> Codes:
     scale = scale.astype(FLOAT32)
     values = np.clip(np.rint(parts / scale[:, None]) + zero[:, None], least, most)
     values = values.reshape(-1, w.shape[1 - axis])[: w.shape[axis]]
-    back = (np.ascontiguousarray(np.moveaxis(a, 0, axis)) for a in (values.astype(np.int32), scale, zero.astype(np.int32)))
+    back = (
+        np.ascontiguousarray(np.moveaxis(a, 0, axis)) for a in (values.astype(np.int32), scale, zero.astype(np.int32))
+    )
     values, scale, zero = back
     return Codes(values.astype(dtype), scale, zero.astype(dtype), axis, block)
 

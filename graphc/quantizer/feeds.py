@@ -35,11 +35,9 @@ def batches(
         where = f" of part {i + 1}" if len(parts) > 1 else ""
         arrays = {v.name: _checked(part[v.name], v, where) for v in inputs}
         count = _count(arrays, inputs, where)
-        count = count if samples is None else min(count, samples - total)
-        if not count:
-            break
-        found += _cut(arrays, inputs, count, batch)
-        total += count
+        taken = count if samples is None else min(count, samples - total)
+        found += _cut(arrays, inputs, count, taken, batch)
+        total += taken
     if not found:
         raise InputError("there is no data to calibrate with", hint="give a sample or more")
     return _merged(found, inputs, batch), total
@@ -127,13 +125,13 @@ def _count(arrays: Mapping[str, np.ndarray], inputs: Sequence[Value], where: str
 
 
 def _cut(
-    arrays: Mapping[str, np.ndarray], inputs: Sequence[Value], count: int, batch: int
+    arrays: Mapping[str, np.ndarray], inputs: Sequence[Value], count: int, taken: int, batch: int
 ) -> list[dict[str, np.ndarray]]:
-    """Batches of a part; one sample each where an input does not leave its first dim open."""
+    """Batches of the first samples of a part; one each where an input does not leave its first dim open."""
     size = batch if _mergeable(arrays, inputs, count) else 1
     return [
-        {v.name: _slice(arrays[v.name], v, i, min(i + size, count), count) for v in inputs}
-        for i in range(0, count, size)
+        {v.name: _slice(arrays[v.name], v, i, min(i + size, taken), count) for v in inputs}
+        for i in range(0, taken, size)
     ]
 
 
@@ -155,9 +153,7 @@ def _slice(array: np.ndarray, v: Value, first: int, last: int, count: int) -> np
     return array[first * size : last * size]
 
 
-def _merged(
-    feeds: Sequence[dict[str, np.ndarray]], inputs: Sequence[Value], batch: int
-) -> list[dict[str, np.ndarray]]:
+def _merged(feeds: Sequence[dict[str, np.ndarray]], inputs: Sequence[Value], batch: int) -> list[dict[str, np.ndarray]]:
     """Parts of single samples of one shape as batches."""
     if any(not v.shape or isinstance(v.shape[0], int) for v in inputs):
         return list(feeds)

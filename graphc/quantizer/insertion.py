@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,7 @@ class _Insertion:
         return self._dequantized(weights.name, codes)
 
     # --- names --------------------------------------------------------------------------------------------------------
-    def _add(self, op: str, *inputs: Value, name: str, **attrs: object) -> Value:
+    def _add(self, op: str, *inputs: Value, name: str, **attrs: Any) -> Value:
         unique = self._unique(name)
         return self.sweep.add(op, *inputs, name=unique, outputs=[unique], **attrs)
 

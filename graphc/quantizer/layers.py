@@ -11,13 +11,13 @@ from typing import Any
 from graphc.errors import InputError
 from graphc.graph import Node, Value
 from graphc.quantizer.insertion import quantized
-from graphc.quantizer.noise import Noise, noises
+from graphc.quantizer.noise import noises
 from graphc.quantizer.placement import Placement
 from graphc.quantizer.ranges import Range
 from graphc.quantizer.running import Runner
 from graphc.quantizer.scheme import Scheme
 
-BY_NAME = "kept by name"
+BY_NAME, BY_ERROR = "kept by name", "kept by its error"
 
 
 def kept_by_name(layers: Collection[Node], keep: Sequence[str]) -> set[Node]:
@@ -61,7 +61,7 @@ class Trial:
             return 0.0
         graph = quantized(self.placement, layers, self.ranges, self.scheme).graph
         found = noises(self.expected, self.runner.values(graph, graph.outputs))
-        return max((noise.relative for noise in found), default=Noise().relative)
+        return max((noise.relative for noise in found), default=0.0)
 
     def alone(self, layers: Sequence[Node]) -> dict[Node, float]:
         """The error that each layer makes when it is the only one that is quantised."""
@@ -71,27 +71,25 @@ class Trial:
             self.runner.progress("each layer alone", i + 1, len(layers))
         return found
 
-    def below(self, limit: float, layers: Sequence[Node], alone: Mapping[Node, float]) -> tuple[set[Node], float]:
-        """The fewest of the most sensitive layers to keep in float so that the error is at most the limit, and what it is then.
+    def below(self, limit: float, layers: Sequence[Node], alone: Mapping[Node, float]) -> list[Node]:
+        """The fewest of the most sensitive layers to keep in float so that the error is at most the limit.
 
         How many is found by bisection: an error that goes up when one more layer stays in float may hide a smaller number. Raises
         InputError where none could be quantised.
         """
         ranked = sorted(layers, key=lambda n: -alone[n])
-        few, many, found = -1, len(ranked), 0.0  # too few; enough
-        middle = 0
+        few, many, middle = -1, len(ranked), 0  # too few, enough, and what is tried: none at first
         while many - few > 1:
-            error = self.error(ranked[middle:])
-            self.runner.progress("layers in float", middle, len(ranked))
-            if error <= limit:
-                many, found = middle, error
+            if self.error(ranked[middle:]) <= limit:
+                many = middle
             else:
                 few = middle
             middle = (few + many) // 2
+            self.runner.progress("layers in float", many, len(ranked))
         if many == len(ranked):
             last = alone[ranked[-1]]
             raise InputError(
                 f"with any layer quantised the error is above {limit:g}: the least sensitive alone makes {last:.3g}",
                 hint="allow a larger one, take more data, or another method for ranges",
             )
-        return set(ranked[:many]), found
+        return ranked[:many]

@@ -27,9 +27,11 @@ class Noise:
             self.signal += expected.size
             self.noise += float(np.count_nonzero(expected != actual))
             return
-        wide = expected.astype(np.float64)
-        difference = np.where(wide == actual, 0, actual - wide)  # infinities among them
-        self.signal += float(np.square(wide[np.isfinite(wide)]).sum())
+        a, b = expected.astype(np.float64), actual.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        with np.errstate(invalid="ignore"):
+            difference = np.nan_to_num(np.where(same, 0, b - a), nan=np.inf)
+        self.signal += float(np.square(a[np.isfinite(a)]).sum())
         self.noise += float(np.square(difference).sum())
 
     @property
@@ -37,6 +39,8 @@ class Noise:
         """The norm of the differences over that of the values."""
         if not self.noise:
             return 0.0
+        if math.isinf(self.noise):
+            return math.inf
         return math.sqrt(self.noise / self.signal) if self.signal else math.inf
 
     @property

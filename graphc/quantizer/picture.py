@@ -30,7 +30,10 @@ def picture(report: Report, title: str) -> str:
         _text(8, 32, f"{report.scheme}; signal to noise in dB, 20 dB are a relative error of 0.1", "fill='#555'"),
     ]
     for i, (_, says, colour) in enumerate(kinds):
-        parts += [f'<rect x="{8 + 220 * i}" y="40" width="10" height="10" fill="{colour}"/>', _text(22 + 220 * i, 49, says)]
+        parts += [
+            f'<rect x="{8 + 220 * i}" y="40" width="10" height="10" fill="{colour}"/>',
+            _text(22 + 220 * i, 49, says),
+        ]
     for db in range(0, int(MOST) + 1, 20):
         x = LABEL + BARS * db / MOST
         parts += [

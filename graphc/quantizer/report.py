@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,24 +67,23 @@ class Report:
         return {"scheme": self.scheme, "samples": self.samples, **error, "bytes": list(self.bytes), "layers": layers}
 
 
-COLUMNS = ("layer", "operator", ">range", ">weights", ">output", ">alone", ">rank")
-
-
-def rows(report: Report) -> list[Sequence[str]]:
-    """A row for each layer, errors in dB."""
-    ranked = {layer.name: i + 1 for i, layer in enumerate(report.ranking())}
-    return [
-        (
-            layer.name,
-            layer.op,
-            layer.kept or _extent(layer.extent),
-            shown(layer.weights),
-            shown(layer.output),
-            shown(layer.alone),
-            str(ranked.get(layer.name, "")),
-        )
+def table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """The columns that say something ('>' before those of numbers), and a row for each layer; errors in dB."""
+    ranked = {layer: i + 1 for i, layer in enumerate(report.ranking())}
+    rows = [
+        {
+            "layer": layer.name,
+            "operator": layer.op,
+            ">range": layer.kept or _extent(layer.extent),
+            ">weights": shown(layer.weights),
+            ">output": shown(layer.output),
+            ">alone": shown(layer.alone),
+            ">rank": str(ranked.get(layer, "")),
+        }
         for layer in report.layers
     ]
+    columns = [c for c in rows[0] if any(row[c] for row in rows)]
+    return columns, [[row[c] for c in columns] for row in rows]
 
 
 def _extent(extent: Range | None) -> str:
