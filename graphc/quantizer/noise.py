@@ -30,7 +30,7 @@ class Noise:
         a, b = expected.astype(np.float64), actual.astype(np.float64)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(invalid="ignore"):
-            difference = np.nan_to_num(np.where(same, 0, b - a), nan=np.inf)
+            difference = np.nan_to_num(np.where(same, 0, b - a), nan=np.inf, posinf=np.inf, neginf=-np.inf)
         self.signal += float(np.square(a[np.isfinite(a)]).sum())
         self.noise += float(np.square(difference).sum())
 

@@ -76,6 +76,8 @@ def entropy_range(histogram: Histogram, symmetric: bool) -> Range:
     """
     best, found = np.inf, BINS
     low, high = (-histogram.edge, histogram.edge) if symmetric else histogram.extremes
+    if not histogram.edge:
+        return histogram.extremes
     counts = histogram.counts.copy()
     counts[BINS] -= histogram.zeros
     first, last = (0 if low < 0 else BINS), (2 * BINS if high > 0 else BINS)
