@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.console import many, print_table, progress_bars
+from graphc.cli.export import require_one_file
 from graphc.cli.feeds import read_arrays
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
@@ -128,6 +129,7 @@ def quantize(
             options={"threads": threads},
             progress=progress,
         )
+    require_one_file(made.report.bytes[1])
     written = made.to_onnx().SerializeToString()
     say(made.report)
     write_file(out, lambda f: f.write(written))

@@ -387,10 +387,11 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema"):
+    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "quantize", "schema"):
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema", "zoo", "init"}
+    listed = "run compile check show explain bench compare export quantize schema zoo init"
+    commands = set(listed.split())
     assert set(app.main.commands) == commands
 
 

@@ -93,7 +93,9 @@ def clipped(b: Net) -> Value:
     limits = b.constant(0, np.float32), b.constant(6, np.float32)
     x = b.add("Clip", b.conv(image, 8, strides=(2, 2)), *limits)
     x = b.add("Mul", b.add("LeakyRelu", b.conv(x, 8), alpha=0.1), b.constant(0.5, np.float32))
-    y = b.add("Add", b.conv(b.add("Pad", x, b.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)), 4), b.constant(1, np.float32))
+    y = b.add(
+        "Add", b.conv(b.add("Pad", x, b.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64)), 4), b.constant(1, np.float32)
+    )
     return b.add("Add", b.add("ReduceMean", y, b.constant([2, 3], np.int64)), b.add("ReduceMax", image))
 
 

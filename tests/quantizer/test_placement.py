@@ -186,7 +186,11 @@ def test_forms_of_products(form: str):
             return b.add("MatMul", w, x)
         return b.add("MatMul", x, b.add("Add", x, w))
 
-    y = b.add("Gemm", b.relu(made()) if form != "stack" else b.add("ReduceSum", made(), b.constant([0], np.int64), keepdims=False), w)
+    y = b.add(
+        "Gemm",
+        b.relu(made()) if form != "stack" else b.add("ReduceSum", made(), b.constant([0], np.int64), keepdims=False),
+        w,
+    )
     graph = b.build({"y": y})
     counts = {"bias of rows": 2, "scalar bias": 2, "alpha": 2}  # which the passes multiply into the weights
     assert len(placement(graph).layers) == counts.get(form, 1)

@@ -69,7 +69,9 @@ def test_batches_make_no_difference(method: str):
     parts = graphc.quantize(graph, [x[:4], {"x": x[4:]}], method=method, threads=1)
     for a, b, c in zip(one.report.layers, several.report.layers, parts.report.layers):
         extents = [layer.extent for layer in (a, b, c) if layer.extent is not None]
-        assert len(extents) == (0 if a is one.report.layers[-1] else 3)  # the last makes the result, which stays in float
+        assert len(extents) == (
+            0 if a is one.report.layers[-1] else 3
+        )  # the last makes the result, which stays in float
         for other in extents[1:]:
             np.testing.assert_allclose(other, extents[0], rtol=1e-4)
     assert several.report.samples == parts.report.samples == 10
