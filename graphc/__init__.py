@@ -107,6 +107,7 @@ def quantize(
     method: str = "minmax",
     percentile: float = 99.99,
     block: int = 32,
+    nbits: bool = False,
     keep: Sequence[str] = (),
     max_error: float | None = None,
     sensitivity: bool = False,
@@ -124,7 +125,8 @@ def quantize(
     source       as of `graphc.compile`
     data         samples to calibrate with: arrays by the names of inputs, an array for the only one, or several of these one after
                  the other. The first axis are samples. None for weights of 4 bits, which want none
-    weights      'int8'; 'int4' and 'uint4': those of products of matrices, in blocks of `block`, and activations in float
+    weights      'int8'; 'int4' and 'uint4': those of products of matrices, in blocks of `block`, and activations in float. nbits:
+                 as MatMulNBits of com.microsoft, not in standard operators
     per_channel  a scale for each output channel of int8 weights, else one for a tensor
     activations  'uint8' or 'int8'; symmetric: with the zero point 0 (of uint8: 128)
     method       of ranges: 'minmax', 'percentile' (`percentile` % of all values lie within) or 'entropy'
@@ -144,7 +146,7 @@ def quantize(
     return run(
         load(source, params=params, net=net, preprocess=preprocess),
         data,
-        scheme=Scheme(weights, per_channel, activations, symmetric, method, percentile, block),
+        scheme=Scheme(weights, per_channel, activations, symmetric, method, percentile, block, nbits),
         keep=keep,
         max_error=max_error,
         sensitivity=sensitivity,

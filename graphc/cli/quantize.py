@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     help="int4 and uint4: weights of products of matrices in blocks, activations in float; wants no data.",
 )
 @click.option("--block", type=click.Choice(["16", "32", "64", "128", "256"]), default="32", show_default=True, help="Weights of a block of 4 bits.")  # fmt: skip
+@click.option(
+    "--nbits", is_flag=True, help="Write weights of 4 bits as MatMulNBits of com.microsoft, not in standard operators."
+)
 @click.option("--per-tensor", is_flag=True, help="One scale for all of a layer's weights, not one for each channel.")
 @click.option(
     "--activations", type=click.Choice(["uint8", "int8"]), default="uint8", show_default=True, help="In 8 bits."

@@ -124,3 +124,9 @@ def _block_scale(low: np.ndarray, high: np.ndarray, least: int, most: int) -> tu
         scale = (high - low) / (most - least)
         zero = np.rint(-low / np.where(scale > LEAST, scale, 1))
     return np.where(scale > LEAST, scale, 1), np.clip(zero, least, most)
+
+
+def packed_pairs(values: np.ndarray) -> np.ndarray:
+    """uint8 [..., ceil(n / 2)] of whole numbers from 0 to 15 [..., n]: two in a byte, the first in its lower half."""
+    even = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, values.shape[-1] % 2)]).astype(np.uint8)
+    return even[..., ::2] | even[..., 1::2] << 4

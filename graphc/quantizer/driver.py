@@ -24,7 +24,7 @@ from graphc.quantizer.scheme import Scheme
 from graphc.types import dtype_name
 
 if TYPE_CHECKING:
-    import onnx
+    from graphc import ModelProto
 
 BATCH = 32
 INTEGER = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer", "NBits", "QGemm", "QAttention", "BlockQuantized")
@@ -32,16 +32,17 @@ INTEGER = ("QuantizeLinear", "DequantizeLinear", "QLinear", "Integer", "NBits", 
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """graph: what `graphc.compile` takes; report: what became of each layer."""
+    """graph: what `graphc.compile` takes; report: what became of each layer; domains: of operators that ONNX does not have."""
 
     graph: Graph
     report: Report
+    domains: tuple[str, ...] = ()
 
-    def to_onnx(self) -> onnx.ModelProto:
-        """As an ONNX model of standard operators."""
+    def to_onnx(self) -> ModelProto:
+        """As an ONNX model of standard operators, and of those of its domains."""
         from graphc.frontends.onnx_export import to_onnx
 
-        return to_onnx(self.graph)
+        return to_onnx(self.graph, domains=self.domains)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as an ONNX file."""
@@ -75,11 +76,13 @@ def quantize(
     layers = [n for n in placement.layers if n not in by_name]
     if not layers:
         raise InputError("every layer that could be quantised is kept in float", hint="keep fewer")
+    domains = ("com.microsoft",) if scheme.nbits else ()
     if data is None:
         _require_no_data(scheme, max_error, sensitivity)
         made = quantized(placement, layers, {}, scheme)
         rows = _rows(placement, made, dict.fromkeys(by_name, BY_NAME), {}, {}, {})
-        return QuantizedModel(made.graph, Report(str(scheme), 0, rows, None, _sizes(graph, made.graph)))
+        report = Report(str(scheme), 0, rows, None, _sizes(graph, made.graph))
+        return QuantizedModel(made.graph, report, domains)
     feeds, count = batches(data, graph.inputs, batch, samples)
     runner = Runner(feeds, options or {}, progress or silent)
     ranges = calibrated(graph, list(placement.bytes_of(layers)), runner, scheme)
@@ -96,7 +99,8 @@ def quantize(
     outputs = {n: noise.relative for n, noise in zip(placement.layers, found)}
     extents = {n: ranges[v] for n, v in placement.layers.items() if v in ranges and n not in kept}
     rows = _rows(placement, made, kept, outputs, alone, extents)
-    return QuantizedModel(made.graph, Report(str(scheme), count, rows, trial.error(chosen), _sizes(graph, made.graph)))
+    report = Report(str(scheme), count, rows, trial.error(chosen), _sizes(graph, made.graph))
+    return QuantizedModel(made.graph, report, domains)
 
 
 def _require_sensible(keep: Any, max_error: Any, batch: Any, samples: Any) -> None:

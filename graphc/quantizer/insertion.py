@@ -18,6 +18,7 @@ from graphc.quantizer.codes import (
     affine,
     bias_codes,
     block_codes,
+    packed_pairs,
     symmetric_codes,
     weight_scales,
 )
@@ -25,6 +26,7 @@ from graphc.quantizer.placement import CONVOLUTIONS, FLOAT32, Placement, is_prod
 from graphc.quantizer.ranges import EMPTY, Range
 from graphc.quantizer.scheme import Scheme
 
+NBITS = "com.microsoft::MatMulNBits"
 ROOM = 0.99  # of int32, for a bias
 
 
@@ -76,21 +78,22 @@ class _Insertion:
         if moves and node.inputs[0] in self.made:
             self.made.update(node.outputs)
         inputs = [self._read(v, chosen or moves) for v in node.inputs]
-        if chosen and is_product(node):
+        if chosen and self.scheme.in_blocks:
+            inputs = inputs if self.scheme.nbits else self._in_blocks(node, inputs)
+        elif chosen and is_product(node):
             inputs = self._product(node, inputs)
         elif chosen:
             constants = {v: self._constant(v) for v in values_of(node) if v.is_const}
             inputs = [constants.get(v, new) if v is not None else None for v, new in zip(node.inputs, inputs)]
-        names = [v.name for v in node.outputs]
-        made = sweep.add(
-            node.op,
-            *inputs,
-            name=node.name,
-            outputs=names,
-            source=node.source,
-            types=[v.type for v in node.outputs],
-            **node.attrs,
-        )
+        if chosen and self.scheme.nbits:
+            made = self._nbits(node, inputs)
+        else:
+            place: dict[str, Any] = {
+                "name": node.name,
+                "outputs": [v.name for v in node.outputs],
+                "source": node.source,
+            }
+            made = sweep.add(node.op, *inputs, types=[v.type for v in node.outputs], **place, **node.attrs)
         sweep.map.update(zip(node.outputs, (made,) if isinstance(made, Value) else made))
         for v in node.outputs:
             self._code(v)
@@ -130,10 +133,7 @@ class _Insertion:
 
     # --- products -----------------------------------------------------------------------------------------------------
     def _product(self, node: Node, inputs: list[Value | None]) -> list[Value | None]:
-        weights, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
-        assert weights is not None
-        if self.scheme.in_blocks:
-            return [inputs[0], self._in_blocks(node, weights), *inputs[2:]]
+        weights, bias = _weights(node), node.inputs[2] if len(node.inputs) > 2 else None
         axis = weight_axis(node) if self.scheme.per_channel else None
         dtype, x = self.scheme.weight_dtype, self._affine(node.inputs[0])
         scale = weight_scales(weights.data, axis, dtype)
@@ -153,13 +153,40 @@ class _Insertion:
         scale = np.resize(scale, vector.shape) if scale.ndim else scale
         return self._dequantized(bias.name, bias_codes(vector, scale))
 
-    def _in_blocks(self, node: Node, weights: Value) -> Value:
-        codes = block_codes(weights.data, 1 - weight_axis(node), self.scheme.block, self.scheme.weight_dtype)
-        self.weights[node] = weights.data, codes.floats
-        return self._dequantized(weights.name, codes)
+    # --- weights in blocks --------------------------------------------------------------------------------------------
+    def _in_blocks(self, node: Node, inputs: list[Value | None]) -> list[Value | None]:
+        return [inputs[0], self._dequantized(_weights(node).name, self._block_codes(node)), *inputs[2:]]
+
+    def _block_codes(self, node: Node) -> Codes:
+        weights = _weights(node).data
+        codes = block_codes(weights, 1 - weight_axis(node), self.scheme.block, self.scheme.weight_dtype)
+        self.weights[node] = weights, codes.floats
+        return codes
+
+    def _nbits(self, node: Node, inputs: list[Value | None]) -> Value:
+        """The product as MatMulNBits, whose weights are [N, blocks, bytes] and unsigned, and what a Gemm adds."""
+        codes, name, size = self._block_codes(node), _weights(node).name, self.scheme.block
+        least = int_range(codes.values.dtype)[0]
+        values, scale, zero = (
+            np.moveaxis(a.astype(kind), codes.axis, 1)
+            for a, kind in ((codes.values, np.int32), (codes.scale, FLOAT32), (codes.zero, np.int32))
+        )
+        filled = np.pad(values - least, ((0, 0), (0, -values.shape[1] % size)))
+        arrays = {
+            "packed": packed_pairs(filled.reshape(len(values), -1, size)),
+            "scales": scale,
+            **({"zero_points": packed_pairs(zero)} if least == 0 else {}),
+        }
+        operands = [self._shared((name, part), f"{name}_{part}", array) for part, array in arrays.items()]
+        attrs = {"K": values.shape[1], "N": len(values), "bits": 4, "block_size": size}
+        bias = inputs[2] if len(inputs) > 2 else None
+        if bias is None:
+            return self.sweep.remake(node, inputs[0], *operands, op=NBITS, attrs=attrs)
+        product = self._add(NBITS, inputs[0], *operands, name=f"{node.name}_product", **attrs)
+        return self.sweep.remake(node, product, bias, op="Add")
 
     # --- names --------------------------------------------------------------------------------------------------------
-    def _add(self, op: str, *inputs: Value, name: str, **attrs: Any) -> Value:
+    def _add(self, op: str, *inputs: Value | None, name: str, **attrs: Any) -> Value:
         unique = self._unique(name)
         return self.sweep.add(op, *inputs, name=unique, outputs=[unique], **attrs)
 
@@ -174,6 +201,12 @@ class _Insertion:
             found, n = f"{name}_{n}", n + 1
         self.names.add(found)
         return found
+
+
+def _weights(node: Node) -> Value:
+    weights = node.inputs[1]
+    assert weights is not None, "products have weights"
+    return weights
 
 
 def _bias_of(node: Node, bias: np.ndarray) -> np.ndarray | None:

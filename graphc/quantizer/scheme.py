@@ -26,6 +26,7 @@ class Scheme:
     per_channel  a scale for each output channel of int8 weights, else one for a tensor
     activations  'uint8' or 'int8'
     symmetric    zero points of activations are 0 (of uint8: 128)
+    nbits        products by weights in blocks are MatMulNBits of com.microsoft, else of standard operators
     method       how the range of an activation follows from data: 'minmax', 'percentile' (`percentile` % of all values lie
                  within) or 'entropy' (the least Kullback-Leibler divergence)
 
@@ -39,6 +40,7 @@ class Scheme:
     method: str = "minmax"
     percentile: float = 99.99
     block: int = 32
+    nbits: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("weights", BYTES + BLOCKS), ("activations", ACTIVATIONS), ("method", METHODS)):
@@ -49,6 +51,9 @@ class Scheme:
             )
         if not isinstance(self.block, int) or self.block < SMALLEST_BLOCK or self.block & (self.block - 1):
             raise InputError(f"block must be a power of two, {SMALLEST_BLOCK} or more, not {self.block!r}")
+
+        if self.nbits and not self.in_blocks:
+            raise InputError("nbits is a form of weights of 4 bits", hint="weights='int4'")
 
     @property
     def in_blocks(self) -> bool:
@@ -65,7 +70,8 @@ class Scheme:
 
     def __str__(self) -> str:
         if self.in_blocks:
-            return f"weights {self.weights} in blocks of {self.block}"
+            form = ", as MatMulNBits" if self.nbits else ""
+            return f"weights {self.weights} in blocks of {self.block}{form}"
         per = "channel" if self.per_channel else "tensor"
         how = f"{self.method} {self.percentile:g} %" if self.method == "percentile" else self.method
         symmetric = ", symmetric" if self.symmetric else ""

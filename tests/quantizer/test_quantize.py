@@ -21,6 +21,7 @@ from graphc.graph import Graph
 from graphc.pipeline import PORTABLE, run
 from graphc.quantizer import QuantizedModel, Scheme
 from graphc.quantizer.placement import placed
+from graphc.verify import verify
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 CALIBRATED = 256
@@ -228,6 +229,28 @@ def test_weights_of_4_bits_want_no_data():
     np.testing.assert_allclose(found, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("weights", ["int4", "uint4"])
+@pytest.mark.parametrize("block", [16, 64])
+def test_the_form_of_com_microsoft(weights: str, block: int):
+    """MatMulNBits has the same weights, here and in ONNX Runtime."""
+    b = Net()
+    x = b.relu(b.add("MatMul", b.input("x", np.float32, ("n", 70)), b.weights(70, 32)))
+    x = b.relu(b.add("Gemm", x, b.weights(48, 32), b.weights(48), transB=True))
+    graph = b.build({"y": b.add("Gemm", x, b.weights(48, 5))})
+    standard, made = (graphc.quantize(graph, weights=weights, block=block, nbits=form) for form in (False, True))
+    assert [n.op.name for n in made.graph.nodes].count("com.microsoft::MatMulNBits") == 3
+    verify(made.graph)
+    model = made.to_onnx()
+    onnx.checker.check_model(model)
+    assert [n.op_type for n in model.graph.node if n.domain == "com.microsoft"] == ["MatMulNBits"] * 3
+    x = np.random.default_rng(0).standard_normal((3, 70)).astype(np.float32)
+    expected = reference.run(standard.graph, {"x": x})["y"]
+    assert standard.report.layers == made.report.layers
+    near = {"atol": 2e-6 * np.abs(expected).max()}
+    np.testing.assert_allclose(graphc.compile(model, threads=1)(x), expected, **near)
+    np.testing.assert_allclose(in_onnxruntime(model, {"x": x})[0], expected, **near)
+
+
 def test_smaller_blocks_and_zero_points_lose_less():
     b = Net()
     w = b.constant(0.3 + b.weights(64, 16).data, np.float32)
@@ -248,6 +271,7 @@ def test_smaller_blocks_and_zero_points_lose_less():
         ({"method": "mean"}, "method must be one of minmax, percentile, entropy"),
         ({"percentile": 40}, "percentile must be above 50"),
         ({"weights": "int4", "block": 20}, "block must be a power of two"),
+        ({"nbits": True}, "nbits is a form of weights of 4 bits"),
         ({"keep": "Conv"}, "keep must hold names"),
         ({"keep": ["Covn"]}, "did you mean 'Conv'"),
         ({"keep": ["*"]}, "every layer that could be quantised is kept"),
