@@ -13,6 +13,7 @@ from graphc.quantizer.ranges import Range
 FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
 LEAST = float(np.finfo(np.float32).tiny)  # of a scale
 TRIED = 16  # scales for a block
+CHUNK = 2048  # blocks at a time, which caches hold
 
 
 class Codes(NamedTuple):
@@ -88,42 +89,41 @@ def bias_codes(bias: np.ndarray, scale: np.ndarray) -> Codes:
 def block_codes(w: np.ndarray, axis: int, block: int, dtype: np.dtype) -> Codes:
     """Codes with a scale for every block of a matrix along an axis; zero points, too, where the dtype is unsigned. Of TRIED scales
     each block has the one whose squares of errors are the least."""
-    parts = _in_blocks(np.moveaxis(w, axis, 0).astype(np.float64), block)  # [blocks, block, others]
-    low, high = parts.min(1), parts.max(1)
-    least, most = int_range(dtype)
-    best = np.full(low.shape, np.inf)
-    scale, zero = np.ones(low.shape), np.zeros(low.shape)
-    for part in np.linspace(1, 0.7, TRIED):
-        tried, offset = _block_scale(low * part, high * part, least, most)
-        codes = np.clip(np.rint(parts / tried[:, None]) + offset[:, None], least, most)
-        error = np.square((codes - offset[:, None]) * tried[:, None] - parts).sum(1)
-        better = error < best
-        best, scale, zero = (np.where(better, new, old) for new, old in ((error, best), (tried, scale), (offset, zero)))
-    scale = scale.astype(FLOAT32)
-    values = np.clip(np.rint(parts / scale[:, None]) + zero[:, None], least, most)
-    values = values.reshape(-1, w.shape[1 - axis])[: w.shape[axis]]
-    back = (
-        np.ascontiguousarray(np.moveaxis(a, 0, axis)) for a in (values.astype(np.int32), scale, zero.astype(np.int32))
-    )
+    along = np.moveaxis(w, axis, 1)
+    others, length = along.shape
+    filled = np.pad(along.astype(FLOAT32), ((0, 0), (0, -length % block)), mode="edge").reshape(-1, block)
+    parts = [_coded(filled[i : i + CHUNK], *int_range(dtype)) for i in range(0, len(filled), CHUNK)]
+    values, scale, zero = (np.concatenate(arrays).reshape(others, -1) for arrays in zip(*parts))
+    back = (np.ascontiguousarray(np.moveaxis(a, 1, axis)) for a in (values[:, :length], scale, zero))
     values, scale, zero = back
     return Codes(values.astype(dtype), scale, zero.astype(dtype), axis, block)
 
 
-def _in_blocks(w: np.ndarray, block: int) -> np.ndarray:
-    """[rows, columns] -> [blocks, block, columns]; the last block is filled with copies of the last row."""
-    missing = -len(w) % block
-    return np.pad(w, ((0, missing), (0, 0)), mode="edge").reshape(-1, block, w.shape[1])
+def _coded(x: np.ndarray, least: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes (int8) [blocks, block] of float32, scales and zero points (int8), which are 0 for signed codes, [blocks, 1]."""
+    low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
+    best = np.full(low.shape, np.inf, FLOAT32)
+    scale, zero = np.ones_like(low), np.zeros_like(low)
+    for part in np.linspace(1, 0.7, TRIED, dtype=FLOAT32):
+        tried, offset = _block_scale(low * part, high * part, least, most)
+        error = x - (np.clip(np.rint(x / tried) + offset, least, most) - offset) * tried
+        squares = np.einsum("ij,ij->i", error, error)[:, None]
+        better = squares < best
+        best, scale, zero = (
+            np.where(better, new, old) for new, old in ((squares, best), (tried, scale), (offset, zero))
+        )
+    codes = np.clip(np.rint(x / scale) + zero, least, most)
+    return codes.astype(np.int8), scale, zero.astype(np.int8)
 
 
 def _block_scale(low: np.ndarray, high: np.ndarray, least: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scales, and zero points, which are 0 for signed codes."""
     if least < 0:
-        scale, zero = np.maximum(-low, high) / most, np.zeros(low.shape)
+        scale, zero = np.maximum(-low, high) / FLOAT32.type(most), np.zeros_like(low)
     else:
         low, high = np.minimum(low, 0), np.maximum(high, 0)
-        scale = (high - low) / (most - least)
+        scale = (high - low) / FLOAT32.type(most - least)
         zero = np.rint(-low / np.where(scale > LEAST, scale, 1))
-    return np.where(scale > LEAST, scale, 1), np.clip(zero, least, most)
+    return np.where(scale > LEAST, scale, 1).astype(FLOAT32), np.clip(zero, least, most)
 
 
 def packed_pairs(values: np.ndarray) -> np.ndarray:

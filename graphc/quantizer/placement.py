@@ -3,7 +3,7 @@
 - Products by constant weights (`PRODUCTS`) do. What they read become bytes, and what convolutions make.
 - What joins, averages or maps values that are bytes (`BETWEEN`) does, too; what only moves or compares them (`MOVES`) leaves them
   bytes of the same scale and zero point.
-- A bias and an activation that end a layer belong to it (`_tail`): bytes are made behind them.
+- A bias, factors and an activation that end a layer belong to it (`_tail`): bytes are made behind them.
 - Results of the model stay in float, and what operators in float alone make and read.
 """
 
@@ -127,23 +127,23 @@ def _moves(node: Node) -> bool:
 
 
 def _tail(node: Node, readers: Mapping[Value, list[Node]], results: Collection[Value]) -> Value:
-    """The value behind what belongs to a layer: the bias of a MatMul, a Relu or Clip, each the only reader of what it reads."""
+    """The value behind what belongs to a layer: shifts and factors that are constant, a Relu or Clip, each the only reader of what it
+    reads."""
     end = node.output
-    while (after := _ending(node, end, readers, results)) is not None:
+    while (after := _ending(end, readers, results)) is not None:
         end = after.output
     return end
 
 
-def _ending(node: Node, end: Value, readers: Mapping[Value, list[Node]], results: Collection[Value]) -> Node | None:
+def _ending(end: Value, readers: Mapping[Value, list[Node]], results: Collection[Value]) -> Node | None:
     if end in results or len(readers.get(end, ())) != 1:
         return None
     after = readers[end][0]
     others = [v for v in after.operands if v is not end]
     if len(others) + 1 != len(after.operands) or not all(v.is_const for v in others) or not _in_float32(after):
         return None
-    if after.op.name in ("Relu", "Clip") and after.inputs[0] is end:
-        return after
-    return after if node.op.name == "MatMul" and after.op.name == "Add" else None
+    shifted = after.op.name in ("Add", "Sub", "Mul")
+    return after if shifted or after.op.name in ("Relu", "Clip") and after.inputs[0] is end else None
 
 
 def _in_order(graph: Graph) -> list[Value]:

@@ -87,6 +87,17 @@ def transformer(b: Net) -> Value:
     return b.add("Add", x, dense(b.add("Gelu", dense(normed(x), 32)), 16))
 
 
+def dense(b: Net) -> Value:
+    """Each layer reads all before it, normed: a factor and a shift for each channel, which no layer before them takes."""
+    x = b.conv(b.image(), 4)
+    for _ in range(2):
+        n = x.shape[1]
+        statistics = (b.constant(b.rng.uniform(0.5, 1.5, n), np.float32) for _ in range(4))
+        normed = b.relu(b.add("BatchNormalization", x, *statistics))
+        x = b.add("Concat", x, b.conv(normed, 4), axis=1)
+    return b.conv(x, 3)
+
+
 def clipped(b: Net) -> Value:
     """ReLU6, a bias for all channels, an input that another reads, too."""
     image = b.image()
@@ -100,7 +111,7 @@ def clipped(b: Net) -> Value:
 
 
 NETS: dict[str, Callable[[Net], Value]] = {
-    f.__name__: f for f in (residual, inception, squeezed, classifier, decoder, transformer, clipped)
+    f.__name__: f for f in (residual, inception, squeezed, classifier, decoder, transformer, dense, clipped)
 }
 
 

@@ -42,7 +42,8 @@ EXPECTED = {
     "classifier": ({"Conv": 2, "AveragePool": 1, "Gemm": 2}, {"ConvInteger": 3, "MatMulInteger": 2}),
     "decoder": ({"Conv": 2, "ConvTranspose": 1, "Add": 1}, {"ConvInteger": 2, "ConvTranspose": 1}),
     "transformer": ({"MatMul": 6}, {"MatMulInteger": 6, "MatMul": 2}),
-    "clipped": ({"Conv": 3, "LeakyRelu": 1, "Mul": 1}, {"ConvInteger": 3}),
+    "dense": ({"Conv": 4, "Mul": 2, "Concat": 2}, {"ConvInteger": 4}),
+    "clipped": ({"Conv": 3, "LeakyRelu": 1}, {"ConvInteger": 3}),
 }
 
 
