@@ -346,6 +346,12 @@ FAULTS = [
     Known("infinity through LogSoftmax", "of rows in float64 that hold it the logarithm of the sum is not a number", both(
         non_finite_reaches("LogSoftmax", "Softmax"), says("NaN or infinity"),
     )),
+    Known("infinity in a norm", "scale and bias are one line, whose offset is not a number then", non_finite_reaches(
+        "InstanceNormalization", "GroupNormalization", "BatchNormalization", "LayerNormalization",
+    )),
+    Known("ReduceLogSumExp of integers", "the largest is taken out first, and the logarithm of what is left cut off", both(
+        has("ReduceLogSumExp"), says("differs"), _by_one,
+    )),
     Known("NaN among experts", "probabilities that are NaN choose none", non_finite_reaches("MoE")),
     Known("rows behind the queries", "where each batch has a length of its own, the results behind it are not written", _reads(
         "GroupQueryAttention", 16,
