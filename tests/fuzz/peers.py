@@ -356,8 +356,8 @@ FAULTS = [
     Known("rows behind the queries", "where each batch has a length of its own, the results behind it are not written", _reads(
         "GroupQueryAttention", 16,
     )),
-    Known("one of two targets of a forest", "where leaves add to one only, LOGISTIC is given its negated sum for the other", both(
-        attribute("ai.onnx.ml::TreeEnsemble", "n_targets", 2), attribute("ai.onnx.ml::TreeEnsemble", "post_transform", 2),
+    Known("transforms of TreeEnsemble", "SOFTMAX and LOGISTIC have each other's numbers", lambda case, text: any(
+        attribute("ai.onnx.ml::TreeEnsemble", "post_transform", number)(case, text) for number in (1, 2)
     )),
     Known("negative positions of OneHot", "before opset 11 they were out of range; it counts them from the end", both(
         has("OneHot"), _opset_below(11),
