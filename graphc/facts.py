@@ -15,9 +15,7 @@ Change = Callable[[Any], Any]  # of a type, of an attribute that is no graph, of
 
 
 def attrs_with_facts(node: Node, change: Change) -> Attrs:
-    return Attrs(
-        {k: graph_with_facts(a, change) if isinstance(a, Graph) else change(a) for k, a in node.attrs.items()}
-    )
+    return Attrs({k: graph_with_facts(a, change) if isinstance(a, Graph) else change(a) for k, a in node.attrs.items()})
 
 
 def graph_with_facts(graph: Graph, change: Change) -> Graph:

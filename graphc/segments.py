@@ -201,9 +201,7 @@ def segmented(
     number: Iterator[int | None] = count() if kept else repeat(None)
     prefix = compile_part(parts.prefix, next(number))
     nodes: list[Between] = [
-        _host_node(n, bind, wanted)
-        if loop is None
-        else loop.of(compile_part(loop.graph, next(number)))
+        _host_node(n, bind, wanted) if loop is None else loop.of(compile_part(loop.graph, next(number)))
         for n, loop in zip(parts.data_dependent, loops)
     ]
     seam = Seam(len(parts.prefix.inputs), tuple(form.axes for form in parts.bounded), tuple(zip(nodes, sources)))

@@ -468,7 +468,11 @@ def _holding(call: Call, body: Graph, operands: Sequence[Value], first_in: int, 
 
 
 def _captures(call: Call) -> int:
-    return len(call.attrs.body.inputs) - call.attrs.n_states - (2 if call.op.name == "Loop" else call.attrs.num_scan_inputs)
+    return (
+        len(call.attrs.body.inputs)
+        - call.attrs.n_states
+        - (2 if call.op.name == "Loop" else call.attrs.num_scan_inputs)
+    )
 
 
 def _unknown(v: Value) -> Value:
