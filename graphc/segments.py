@@ -27,7 +27,7 @@ from graphc.loop_rows import LoopPart, loop_part
 from graphc.objects import ObjectType
 from graphc.report import Pending, StepInfo
 from graphc.segmented import Between, Seam, Segmented, Source, is_small
-from graphc.sizes import holds_sizes, is_size, is_size_array
+from graphc.sizes import holds_sizes, is_size_array
 from graphc.types import TensorType
 
 
@@ -224,7 +224,7 @@ def _without_sizes(fact: Any) -> Any:
     if isinstance(fact, ObjectType):
         return replace(fact, of=_without_sizes(fact.of))
     if isinstance(fact, TensorType):
-        return fact.with_shape([d.expr if is_size(d) else d for d in fact.shape])
+        return fact.with_shape([getattr(d, "expr", d) for d in fact.shape])
     raise CantServeMany("a graph that runs trip by trip computes with sizes")
 
 
