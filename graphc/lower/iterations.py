@@ -117,9 +117,10 @@ def scan_reason(rules: Registry, node: Node, target: Any = None) -> str | None:
     states, elements = types_of(node.inputs[:n]), [node.call.type(i) for i in range(n, n + m)]
     parts = [without(t, axis) for t, axis in zip(elements, _listed(node, "scan_input_axes", m))]
     collected = types_of(node.outputs[n:])
-    if None in collected:
+    known = [t for t in collected if t is not None]
+    if len(known) < len(collected):
         return "the type of what it collects follows from data"
-    items = [without(t, axis) for t, axis in zip(collected, _listed(node, "scan_output_axes", len(collected)))]
+    items = [without(t, axis) for t, axis in zip(known, _listed(node, "scan_output_axes", len(known)))]
     inputs = [*states, *parts, *types_of(node.inputs[n + m :])]
     return host_reason(rules, node, body, inputs, [*states, *items], "its body", target)
 
