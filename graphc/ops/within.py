@@ -1,0 +1,62 @@
+"""Within: positions or lengths as they are, which must lie in a range. An operator of the compiler's own: what an expansion puts
+before kernels that do not look whether they do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import InputError
+from graphc.graph import Builder, Value
+from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, register
+from graphc.ops.contract import require_dtype
+from graphc.types import Dim, TensorType
+
+
+def emit_within(b: Builder, x: Value, end: Dim, what: str, where: str, of: str) -> Value:
+    """x, int32 or int64, which is an error where an element is below 0, or `end` or above. what, where, of: as attributes."""
+    return b.add("Within", x, end=end, what=what, where=where, of=of)
+
+
+def _infer(call: Call) -> list[TensorType]:
+    require_dtype(call, 0, ("int32", "int64"))
+    return [call.type(0)]
+
+
+def _reference(x: np.ndarray, *, end: int, what: str, where: str, of: str) -> np.ndarray:
+    """x. Raises InputError where an element is below 0, or `end` or above."""
+    for number, value in enumerate(x.reshape(-1).tolist()):
+        if not 0 <= value < end:
+            place = [int(i) for i in np.unravel_index(number, x.shape)] if x.shape else []
+            raise InputError(
+                f"{what} {value} at {place} is out of range for {where}",
+                hint=f"valid: 0 to {end - 1}" if end else f"{where} is empty",
+                op=of,
+            )
+    return x
+
+
+register(
+    Op(
+        "Within",
+        ("x",),
+        _infer,
+        _reference,
+        {
+            "end": Attr(int),  # the first number that is too large
+            "what": Attr(str),  # the elements are, for people
+            "where": Attr(str),  # they count or lie in
+            "of": Attr(str),  # the operator that reads them
+        },
+        tolerance=0.0,
+        flops=lambda call: 0,
+        samples=Samples(
+            ("int32", "int64"),
+            cases=(
+                Case((Const([3, 0, 2, 1]),), {"end": 4, "what": "length", "where": "3 keys", "of": "Attention"}),
+                Case((Const([[7], [0]]),), {"end": 9, "what": "position", "where": "axis 0", "of": "Attention"}),
+            ),
+        ),
+        family=Family.INDEX,
+        internal=True,
+    )
+)
