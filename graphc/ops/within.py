@@ -9,6 +9,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Family, Op, Samples, register
 from graphc.ops.contract import require_dtype
+from graphc.sizes import is_size
 from graphc.types import Dim, TensorType
 
 
@@ -23,9 +24,10 @@ def _infer(call: Call) -> list[TensorType]:
 
 
 def _is_within(x: np.ndarray, end: int) -> bool:
-    """end, and elements of an array of objects, may be sizes that stand for many."""
-    bounds = x.flat if x.dtype == object else (int(x.min()), int(x.max())) if x.size else ()
-    return all(0 <= n < end for n in bounds)
+    """end may be a size that stands for many, and so may elements: these are, where that holds for all sizes."""
+    if x.dtype == object:
+        return not any(is_size(n - end) for n in x.flat) and all(0 <= n < end for n in x.flat)
+    return not x.size or (int(x.min()) >= 0 and int(x.max()) < end)
 
 
 def _folds(call: Call) -> bool:
