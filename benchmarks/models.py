@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -142,39 +141,6 @@ def in_dtype(model: onnx.ModelProto, dtype: np.dtype | type) -> onnx.ModelProto:
             elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = to
     return model
-
-
-def in_float16(network: Network) -> Network:
-    """Weights, inputs, results and all between in float16."""
-    return Network(f"{network.name}_float16", lambda: in_dtype(network.make(), np.float16))
-
-
-def in_int8(network: Network, images: int = 4) -> Network:
-    """As onnxruntime's tool makes it of a file without batch norms: QuantizeLinear and DequantizeLinear around each operator, uint8
-    activations with the ranges of some random inputs, int8 weights with a scale for each channel."""
-    return Network(f"{network.name}_int8", lambda: _quantized(network.make(), images))
-
-
-def _quantized(model: onnx.ModelProto, images: int) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    from graphc.frontends.onnx_export import to_onnx
-    from graphc.frontends.onnx_load import load_onnx
-    from graphc.pipeline import SHAPE_FREE, run
-
-    with TemporaryDirectory() as folder:
-        given, plain, made = (Path(folder) / f"{name}.onnx" for name in ("given", "plain", "made"))
-        onnx.save(model, given)
-        onnx.save(to_onnx(run(load_onnx(given), SHAPE_FREE)), plain)
-        feeds = iter([random_feeds(plain, seed) for seed in range(images)])
-
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
-            def get_next(self) -> dict[str, np.ndarray] | None:
-                return next(feeds, None)
-
-        kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        quantize_static(plain, made, Reader(), QuantFormat.QDQ, per_channel=True, **kinds)
-        return onnx.load(made)
 
 
 def reference(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import source_files
-from graphc.errors import GraphcError, InputError, LoadError, NoNetError, of_readings
+from graphc.errors import GraphcError, InputError, LoadError, NoNetError, memory_errors, of_readings
 from graphc.reading import AS_IT_IS, Reading
 from graphc.source_files import Files
 
@@ -28,7 +28,8 @@ def load(source: Any, reading: Reading = AS_IT_IS) -> Graph:
     if _is_graph(source):
         return _read_graph(source, reading)
     try:
-        return _load_file(source, reading)
+        with memory_errors():
+            return _load_file(source, reading)
     except RecursionError:  # front ends follow the nesting of a file by recursion
         name = f"'{source}'" if isinstance(source, (str, os.PathLike)) else "the model"
         raise LoadError(f"{name} is nested too deeply", hint="branches, loops or functions within each other") from None

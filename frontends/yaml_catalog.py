@@ -18,7 +18,7 @@ from graphc.frontends.yaml_slips import call, slip
 from graphc.frontends.yaml_step import COMMON, STRUCTURES, NetStep
 from graphc.frontends.yaml_synonyms import absent, argument_for, layer_for, renamed, structure_argument
 from graphc.frontends.yaml_syntax import Item, check_keys, did_you_mean
-from graphc.op import Op, named_ops
+from graphc.op import Op, named_op, named_ops
 from graphc.source_files import Folder
 
 
@@ -51,7 +51,7 @@ class BlockDefinition:
     @property
     def hides(self) -> str | None:
         """'layer' or 'operator' where the block has the name of one."""
-        return "layer" if self.name in layers() else "operator" if self.name in named_ops() else None
+        return "layer" if self.name in layers() else "operator" if named_op(self.name) else None
 
     def holds(self, place: Item) -> bool:
         """Does a name stand in the block's own text? There, the block's name means the layer that it hides."""
@@ -188,7 +188,7 @@ class Scope:
             raise Poisoned
         if target is None:
             hint = did_you_mean(name, [*self.blocks, *layers()])
-            if name in named_ops():
+            if named_op(name):
                 hint = "operators have no defaults: give the attributes at each, or make a block"
             elif any(name in made.args for made in layers().values()):
                 hint = f"defaults stand under the layer: defaults: {{conv: {{{name}: …}}}}"
@@ -220,7 +220,7 @@ class Catalog:
         block = scope.blocks.get(name)
         if block is not None and not (block.hides and block.holds(place)):
             return block
-        found = layers().get(name) or named_ops().get(name) or (None if written else self.main.blocks.get(name))
+        found = layers().get(name) or named_op(name) or (None if written else self.main.blocks.get(name))
         if found is None:
             if scope.all_lost and layer_for(name) is None:
                 raise Poisoned

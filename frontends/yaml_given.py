@@ -108,9 +108,20 @@ def _drawn(item: Item, name: str, shape: Shape, seed: int) -> np.ndarray:
         check_keys(item, ("init", "seed", *defaults), f"init {word}")
     if word == "identity" and len(shape) < 2:
         raise how.error(f"identity is for matrices and kernels, and weight '{name}' has shape {list(shape)}")
-    args = defaults | {k: convert(given[k], float, k) for k in defaults if k in given}
+    args = defaults | {k: _finite(given[k], k) for k in defaults if k in given}
+    if args.get("std", 0) < 0:
+        raise given["std"].error("std must not be negative")
+    if "low" in args and args["low"] > args["high"]:
+        raise item.error(f"low must not be above high, and they are {args['low']:g} and {args['high']:g}")
     own = convert(given["seed"], int, "seed") if "seed" in given else seed
     return draw(generator(own, name), shape, args)
+
+
+def _finite(item: Item, name: str) -> float:
+    number: float = convert(item, float, name)
+    if not abs(number) <= float(np.finfo(np.float32).max):
+        raise item.error(f"{name} must be a finite number of float32, not {number:g}")
+    return number
 
 
 def _read(item: Item, folder: Folder | None) -> np.ndarray:

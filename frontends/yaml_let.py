@@ -21,7 +21,7 @@ from graphc.frontends.yaml_step import NetStep
 from graphc.frontends.yaml_synonyms import layer_for
 from graphc.frontends.yaml_syntax import Item
 from graphc.graph import Value
-from graphc.op import named_ops
+from graphc.op import get_op
 
 if TYPE_CHECKING:
     from graphc.frontends.yaml_net import Expander
@@ -210,7 +210,7 @@ class Elementwise:
     def _add(self, op: str, *operands: Any) -> Value:
         """A number beside values takes their type, as among the inputs of an operator."""
         given = [v if isinstance(v, Value) else self._literal(v) for v in operands]
-        dtypes = self._x.dtypes.literals(named_ops()[op], given)
+        dtypes = self._x.dtypes.literals(get_op(op), given)
         taken = [
             self._x.builder.constant(v.array(dtype)) if isinstance(v, Literal) else v for v, dtype in zip(given, dtypes)
         ]

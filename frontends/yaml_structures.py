@@ -21,7 +21,7 @@ from graphc.graph import Value
 if TYPE_CHECKING:
     from graphc.frontends.yaml_net import Expander
 
-MAX_STEPS = 100_000  # of a net, and of one repeat
+MAX_STEPS = 50_000  # of a net, and of one repeat
 
 
 def branch(

@@ -21,7 +21,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import GraphcError, InputError
+from graphc.errors import GraphcError, InputError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -78,16 +78,17 @@ def compile(  # noqa: A001  (the field's name)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
-    origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
-    compilation = Compilation(origin, target, request, backend, reading, states or {})
-    model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
-    signature = compilation.signature
-    ready = all(s.is_static for s in signature.inputs) or shapes
-    if ready and not signature.valued:
-        model.prepare(shapes)
-        if not shapes:
-            compilation.forget()
-    return model
+    with memory_errors():
+        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        compilation = Compilation(origin, target, request, backend, reading, states or {})
+        model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
+        signature = compilation.signature
+        ready = all(s.is_static for s in signature.inputs) or shapes
+        if ready and not signature.valued:
+            model.prepare(shapes)
+            if not shapes:
+                compilation.forget()
+        return model
 
 
 def _located(source: Any) -> Any:

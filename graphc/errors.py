@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from graphc.records import record
 
@@ -94,6 +95,22 @@ class DeviceError(GraphcError):
 
 class OutOfMemoryError(GraphcError, MemoryError):
     """A value, a plan or a result that the machine's memory does not hold."""
+
+
+def raise_full(error: MemoryError) -> NoReturn:
+    """Raises OutOfMemoryError for any error of memory."""
+    if isinstance(error, OutOfMemoryError):
+        raise error
+    raise OutOfMemoryError(f"the machine's memory is full: {error}", hint="smaller inputs, or fewer plans") from error
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raises OutOfMemoryError where memory can't be had within."""
+    try:
+        yield
+    except MemoryError as error:
+        raise_full(error)
 
 
 class CheckError(GraphcError):

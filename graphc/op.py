@@ -433,6 +433,13 @@ def all_ops() -> dict[str, Op]:
     return dict(sorted(_REGISTRY.items()))
 
 
+def named_op(name: str) -> Op | None:
+    """The operator that a file names so, if there is one."""
+    _load_all()
+    op = _REGISTRY.get(name)
+    return None if op is None or op.internal else op
+
+
 def named_ops() -> dict[str, Op]:
     """Those that a file may name, in the same order."""
     return {name: op for name, op in all_ops().items() if not op.internal}

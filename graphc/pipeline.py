@@ -26,6 +26,7 @@ from graphc.passes.dissolve_objects import dissolve_objects
 from graphc.passes.feature_maps import feature_maps
 from graphc.passes.fold_batch_norm import fold_batch_norm
 from graphc.passes.fold_constants import fold_constants
+from graphc.passes.gathered_bytes import gathered_bytes
 from graphc.passes.held_graphs import HeldGraphs
 from graphc.passes.identities import identities
 from graphc.passes.inline_branches import inline_branches
@@ -43,6 +44,7 @@ from graphc.verify import verify as verify_graph
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
     unsigned_bytes,
+    gathered_bytes,
     byte_products,
     byte_convolutions,
     fold_constants,

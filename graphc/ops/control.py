@@ -308,8 +308,16 @@ def _listed(given: tuple[int, ...] | None, n: int) -> list[int]:
 def _scan_types(call: Call) -> Types:
     body, n, m = call.attrs.body, call.attrs.n_states, call.attrs.num_scan_inputs
     _require_inputs(call, body, len(call.inputs), "the body")
-    if not 0 < m <= len(call.inputs) - n or len(body.outputs) < n or call.n_outputs > len(body.outputs):
-        raise call.fail(f"{n} states and {m} scanned operands do not fit {len(call.inputs)} operands")
+    if not 0 < m <= len(call.inputs) - max(n, 0) or n < 0:
+        raise call.fail(f"num_scan_inputs is {m}, and there are {len(call.inputs)} operands")
+    if len(body.outputs) < n or call.n_outputs > len(body.outputs):
+        raise call.fail(f"{n} states and {call.n_outputs} results do not fit the body's {len(body.outputs)} outputs")
+    for names, wanted in (("input", m), ("output", len(body.outputs) - n)):
+        for key in (f"scan_{names}_axes", f"scan_{names}_directions"):
+            if (given := getattr(call.attrs, key)) and len(given) != wanted:
+                raise call.fail(f"{key} has {len(given)} entries, and {wanted} {names}s are scanned")
+        if not {0, 1}.issuperset(given or ()):
+            raise call.fail(f"{key} holds 0 for forwards and 1 for backwards, not {list(given)}")
     lengths: list[Dim] = []
     elements: Types = []
     for i, axis in zip(range(n, n + m), _listed(call.attrs.scan_input_axes, m)):
@@ -356,7 +364,8 @@ def _scan(
     if len({len(x) for x in scanned}) > 1:
         raise InputError(f"the scanned operands have different lengths: {[len(x) for x in scanned]}", op="Scan")
     if not len(scanned[0]):
-        attrs = {"scan_input_axes": scan_input_axes, "scan_output_axes": scan_output_axes}
+        attrs = {"scan_input_axes": scan_input_axes, "scan_input_directions": scan_input_directions}
+        attrs |= {"scan_output_axes": scan_output_axes, "scan_output_directions": scan_output_directions}
         attrs |= {"body": body, "n_states": n_states, "num_scan_inputs": num_scan_inputs}
         return (*states, *_nothing_collected("Scan", arrays, **attrs))
     collected: list[list[np.ndarray]] = [[] for _ in body.outputs[n_states:]]

@@ -126,6 +126,11 @@ def test_a_compiled_model_follows_its_files(tmp_path: Path):
         ("{weight: [[true, false]]}", "true is a boolean beside an operand of float32"),
         ("{weight: {file: w.npy}}", "weights from a file need a model that is a file"),
         ("7", "the weights of a layer must be a mapping"),
+        ("{weight: {init: normal, std: -1}}", "std must not be negative"),
+        ("{weight: {init: normal, std: .nan}}", "std must be a finite number of float32, not nan"),
+        ("{weight: {init: normal, mean: 1e39}}", r"mean must be a finite number of float32, not 1e\+39"),
+        ("{weight: {init: uniform, low: -.inf}}", "low must be a finite number of float32, not -inf"),
+        ("{weight: {init: uniform, low: 2}}", "low must not be above high, and they are 2 and 1"),
     ],
 )
 def test_what_is_wrong(given: str, message: str):

@@ -181,7 +181,7 @@ def test_endless_nets_end(monkeypatch: pytest.MonkeyPatch):
     body = "blocks: {f: {args: {n: 0}, body: [{f: $n + 1}, {f: $n + 1}]}}\n"
     found = said(HEAD + body + "net: [{f: {from: x}}, {dense: {from: x, out: 2}}]")
     assert len(found) == 1 and "nested deeper" in found[0]
-    found = said(HEAD + "net: [{dense: {from: x, out: 2}}, {repeat: {n: 99999, of: [identity, identity], from: x}}]")
+    found = said(HEAD + "net: [{dense: {from: x, out: 2}}, {repeat: {n: 49999, of: [identity, identity], from: x}}]")
     assert len(found) == 2 and "more than 500 steps" in found[1]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
-from graphc import expr
+from graphc import expr, frontends
 from graphc.errors import GraphcError, InputError, LoadError, OutOfMemoryError
+from graphc.frontends import yaml_weights
 from graphc.graph import Builder
 from graphc.lower import fuse
 from graphc.report import format_bytes
@@ -102,6 +105,19 @@ def test_a_range_without_end(delta: float):
     m = model([node("Range", ["a", "n", "d"], ["y"])], [info("n", F, [])], a=F32(0), d=F32(delta))
     with pytest.raises(GraphcError, match="Range 'y'"):
         graphc.compile(m).run({"n": np.array(3, F32)})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_the_system_refuses_while_a_file_is_read(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: object) -> None:
+        raise MemoryError("no room for 4 GiB")
+
+    monkeypatch.setattr(yaml_weights, "generator", full)
+    text = b"graphc: 1\ninputs: {x: [n, 4]}\nnet:\n  - dense: {out: 3, from: x}\n"
+    (path := tmp_path / "m.yaml").write_bytes(text)
+    for use in (frontends.load, lambda p: graphc.compile(p, target=target)):
+        with pytest.raises(OutOfMemoryError, match="no room for 4 GiB"):
+            use(path)
 
 
 def test_bytes_for_people():

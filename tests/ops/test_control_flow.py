@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import graphc
 from graphc.cli import main
-from graphc.errors import TypeRuleError
+from graphc.errors import GraphcError, TypeRuleError
 
 F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 node, info = helper.make_node, helper.make_tensor_value_info
@@ -251,6 +251,27 @@ def test_scans_of_no_elements(target: str):
     results = graphc.compile(data, target=target).run({"x": x, "z": np.zeros((0, 3), np.float32)})
     np.testing.assert_array_equal(results["last"], x)
     assert results["rows"].shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    "attrs, message",
+    [
+        ({"num_scan_inputs": 0}, "num_scan_inputs is 0, and there are 2 operands"),
+        ({"num_scan_inputs": -1}, "num_scan_inputs is -1"),
+        ({"num_scan_inputs": 1 << 40}, "num_scan_inputs is 1099511627776"),
+        ({"scan_input_axes": [0, 0]}, "scan_input_axes has 2 entries, and 1 inputs are scanned"),
+        ({"scan_output_directions": [0, 1]}, "scan_output_directions has 2 entries, and 1 outputs are scanned"),
+        ({"scan_input_directions": [2]}, r"scan_input_directions holds 0 for forwards and 1 for backwards, not \[2\]"),
+    ],
+)
+def test_attributes_of_a_scan_that_do_not_fit_it(attrs: dict, message: str):
+    nodes = [node("Add", ["s", "e"], ["s2"]), node("Identity", ["s2"], ["row"])]
+    states, elements = [info("s", F, [2]), info("e", F, [2])], [info("s2", F, [2]), info("row", F, [2])]
+    body = helper.make_graph(nodes, "b", states, elements)
+    scan = node("Scan", ["x", "z"], ["last", "rows"], body=body, **{"num_scan_inputs": 1} | attrs)
+    outputs = [info(n, F, None) for n in ("last", "rows")]
+    with pytest.raises(GraphcError, match=message):
+        graphc.compile(model([scan], [info("x", F, [2]), info("z", F, [3, 2])], outputs))
 
 
 @pytest.mark.parametrize("name", ["?", "-1", "None", ""])
