@@ -76,8 +76,8 @@ def _numba_cuda() -> tuple[ModuleType, ModuleType, ModuleType]:
         from numba.cuda.cudadrv import nvvm
     except ImportError as error:
         raise UnsupportedError(f"numba-cuda {found} can't be imported: {error}", hint=REMEDY) from error
-    inline_closurecall.copy = SimpleNamespace(copy=copy.copy, deepcopy=_copy_of_block)  # type: ignore[attr-defined]
-    targetconfig.TargetConfig.values = _options  # type: ignore[method-assign]
+    inline_closurecall.copy = SimpleNamespace(copy=copy.copy, deepcopy=_copy_of_block)
+    targetconfig.TargetConfig.values = _options
     return compiler, dispatcher, nvvm
 
 
