@@ -227,6 +227,7 @@ def _in_world(
     samples = {n: t.worlds[world] for n, t in operands.items()}
     base = _run_wide(graph, {n: s[0] for n, s in samples.items()})
     _check_range(unit.nodes[0], native, samples)
+    _check_ties(unit.nodes[0], operands, samples)
     _check_defined(unit.nodes[0], native, base, {n: s[0] for n, s in samples.items()})
     certain = all(len(s) == 1 for s in samples.values())
     exactly_done = exactly and certain and all(exact.same(exact.widened(n), b) for n, b in zip(native, base))
@@ -322,6 +323,15 @@ def _check_range(node: NodeProto, native: Sequence[np.ndarray], samples: Mapping
         for x in samples[node.input[0]]:
             if x.dtype.kind == "f" and not ((x > info[0] - 1.0) & (x < info[1] + 1.0)).all():
                 raise Reject("out of range")
+
+
+def _check_ties(node: NodeProto, operands: Mapping[str, Tensor], samples: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+    """Raises Reject for an Equal of numbers that rounding makes equal: moved by anything else they are not."""
+    if node.op_type == "Equal" and is_float(operands[node.input[0]].dtype):
+        x, y = (samples[i][0] for i in node.input)
+        unit = exact.UNIT[operands[node.input[0]].dtype.name]
+        if ((x != y) & (np.abs(x - y) <= 4 * unit * np.maximum(np.abs(x), np.abs(y)))).any():
+            raise Reject("rounding decides")
 
 
 def _check_defined(

@@ -60,7 +60,7 @@ EFFORT: Mapping[str, float] = {
     "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
     "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
     "Sum": 4, "Mean": 4, "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
-    "com.microsoft::Attention": 48, **dict.fromkeys(ROUND_WITHIN, 16),
+    **dict.fromkeys((f"com.microsoft::{n}" for n in ("Attention", "FusedConv", "NhwcConv", "NhwcFusedConv")), 48), **dict.fromkeys(ROUND_WITHIN, 16),
 }  # fmt: skip
 OTHER_DOMAINS = 16.0  # their operators are several steps in one
 # Of the others, and of these, a constant is what it is: an exponent, a scale that quantises, a bound, an operand of a body.

@@ -340,18 +340,24 @@ FAULTS = [
         "MaxUnpool", 2,
     )),
     Known("ConvTranspose with gaps", "a negative sum of pads is taken as 0: not the size that SAME asks for", _same_with_gaps),
-    Known("constants in float64", "those of Gelu by tanh, of HardSwish and of Attention are float32 ones: 1e-8 off", _of_double(
-        "Gelu", "HardSwish", "Attention",
+    Known("constants in float64", "those of Gelu by tanh, of HardSwish and of Attention are float32 ones: 1e-7 off", _of_double(
+        "Gelu", "FastGelu", "HardSwish", "Attention",
     )),
     Known("infinity through LogSoftmax", "of rows in float64 that hold it the logarithm of the sum is not a number", both(
         non_finite_reaches("LogSoftmax", "Softmax"), says("NaN or infinity"),
+    )),
+    Known("infinity in a norm", "scale and bias are one line, whose offset is not a number then", non_finite_reaches(
+        "InstanceNormalization", "GroupNormalization", "BatchNormalization", "LayerNormalization",
+    )),
+    Known("ReduceLogSumExp of integers", "the largest is taken out first, and the logarithm of what is left cut off", both(
+        has("ReduceLogSumExp"), says("differs"), _by_one,
     )),
     Known("NaN among experts", "probabilities that are NaN choose none", non_finite_reaches("MoE")),
     Known("rows behind the queries", "where each batch has a length of its own, the results behind it are not written", _reads(
         "GroupQueryAttention", 16,
     )),
-    Known("one of two targets of a forest", "where leaves add to one only, LOGISTIC is given its negated sum for the other", both(
-        attribute("ai.onnx.ml::TreeEnsemble", "n_targets", 2), attribute("ai.onnx.ml::TreeEnsemble", "post_transform", 2),
+    Known("transforms of TreeEnsemble", "SOFTMAX and LOGISTIC have each other's numbers", lambda case, text: any(
+        attribute("ai.onnx.ml::TreeEnsemble", "post_transform", number)(case, text) for number in (1, 2)
     )),
     Known("negative positions of OneHot", "before opset 11 they were out of range; it counts them from the end", both(
         has("OneHot"), _opset_below(11),
