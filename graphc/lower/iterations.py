@@ -116,8 +116,8 @@ def scan_reason(rules: Registry, node: Node, target: Any = None) -> str | None:
     body, n, m = node.attrs["body"], node.attrs["n_states"], node.attrs["num_scan_inputs"]
     states, elements = types_of(node.inputs[:n]), [node.call.type(i) for i in range(n, n + m)]
     parts = [without(t, axis) for t, axis in zip(elements, _listed(node, "scan_input_axes", m))]
-    collected = types_of(node.outputs[n:])
-    if None in collected:
+    collected = [t for t in types_of(node.outputs[n:]) if t is not None]
+    if len(collected) < len(node.outputs) - n:
         return "the type of what it collects follows from data"
     items = [without(t, axis) for t, axis in zip(collected, _listed(node, "scan_output_axes", len(collected)))]
     inputs = [*states, *parts, *types_of(node.inputs[n + m :])]
