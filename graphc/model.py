@@ -143,6 +143,7 @@ class Model:
         self._arguments = Arguments(signature, source.device_array)
         self._dtypes, self._output_names = self._arguments.dtypes, self._arguments.output_names
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
+        self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
@@ -454,22 +455,28 @@ class Model:
             if other is not None:
                 return self._elsewhere(other, arrays, out, stream)
             executable = self._executable(arrays, key)
-        if executable.quick is not None and not self._valued and not self._objects and not self._declared:
-            self._quick = executable.quick
         if out is not None:
             self._arguments.check_overlap(arrays, out)
         try:
             results = executable.run_on(stream, arrays, out)
-            return self._as_declared(arrays, results) if self._declared else results
         except MemoryError as error:
             raise_full(error)
         except classes.CantServeMany as error:
             self._alone = str(error)
             self._many.clear()
-            return self._executable(arrays, key, alone=True).run_on(stream, arrays, out)
+            executable = self._executable(arrays, key, alone=True)
+            results = executable.run_on(stream, arrays, out)
+        if self._declared:
+            self._compare(arrays, key, results)
+        if executable.quick is not None and not self._valued and not self._objects:
+            self._quick = executable.quick  # its results have the shapes that these have
+        return results
 
-    def _as_declared(self, arrays: Sequence[Any], results: list[np.ndarray]) -> list[np.ndarray]:
-        """The results; warns once of each output that is not what the file declares."""
+    def _compare(self, arrays: Sequence[Any], key: tuple, results: list[np.ndarray]) -> None:
+        """Warns once of each output that is not what the file declares. key: of the inputs' shapes."""
+        shapes = (key, *[a.shape for a in results])
+        if shapes in self._agreed:
+            return
         from graphc.declared import contradiction, sizes_of
 
         sizes = sizes_of(self.inputs, [a.shape for a in arrays])
@@ -478,7 +485,7 @@ class Model:
             if want is not None and (wrong := contradiction(name, want, TensorType(a.dtype, a.shape), sizes)):
                 self._declared = {n: t for n, t in self._declared.items() if n != name}
                 warnings.warn(GraphcWarning(wrong), stacklevel=2)
-        return results
+        remember(self._agreed, shapes, True)
 
     def _executable(
         self, arrays: Sequence[np.ndarray], key: tuple | None = None, alone: bool = False, many: bool = False
