@@ -95,6 +95,10 @@ def compile(  # noqa: A001  (the field's name)
     )
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:  # the rest is loaded when first used, so that `import graphc` stays light
     if name == "Model":
         from graphc.model import Model

@@ -16,6 +16,7 @@ from PIL import Image
 
 import graphc
 from graphc import frontends, pipeline
+from graphc.backends.cpu import hardware
 from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
@@ -353,6 +354,16 @@ def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], sai
     result = invoke("run", onnx_model, *options, code=2)
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("threads, warned", [(2, False), (3, True)])
+def test_more_threads_than_cpus_are_a_warning(
+    onnx_model: Path, monkeypatch: pytest.MonkeyPatch, threads: int, warned: bool
+):
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    result = invoke("check", onnx_model, "--threads", threads)
+    assert ("--threads 2 is likely to be faster" in result.stderr) == warned
+    assert len(result.stderr.splitlines()) == warned
 
 
 def test_a_missing_model_is_one_message():
