@@ -26,6 +26,8 @@ FLOAT32 = 1e-4  # of an output's scale: the order of summation, through up to a 
 FLOAT16 = 1e-2  # 11 digits: the same
 CODES = 5e-2  # a number that lies between two codes of 8 bits, 1/127 of the scale apart, becomes either; recurrent layers go on from it
 SMALL = 1e-3  # a scale below which an output is nothing: where all that a detector says is the tail of a sigmoid
+NUDGE = 1e-6  # of an input's numbers: 8 units of float32 in the last place
+TRIALS = 8
 OWN = 3  # times what ONNX Runtime differs from itself by
 CODED = ("Quantize", "Integer")  # in the names of operators on codes
 
@@ -53,6 +55,7 @@ def run(path: Path, name: str) -> dict[str, Any]:
         found["seconds"] = measured.seconds
         found["error"] = _error(*(measured.outputs[e] for e in ENGINES))
         found["own"] = _error(plain(path, feeds), measured.outputs["onnxruntime"])
+        found["moved"] = moved(path, feeds)
         found["tolerance"] = tolerance(found["operators"], model, found["own"])
         found["start"] = _starts(path, arrays, Path(folder))
     return found
@@ -84,6 +87,20 @@ def plain(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def moved(path: Path, feeds: dict[str, np.ndarray]) -> float:
+    """What ONNX Runtime's results differ by when inputs differ by rounding: the most of a few trials, as few numbers of a file on
+    codes lie near enough to another code to become it."""
+    expected = plain(path, feeds)
+    return max(_error(plain(path, _nudged(feeds, seed)), expected) for seed in range(TRIALS))
+
+
+def _nudged(feeds: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Floats, each times 1 plus or minus up to `NUDGE`."""
+    rng = np.random.default_rng(seed)
+    by = {n: 1 + NUDGE * rng.uniform(-1, 1, a.shape) for n, a in feeds.items() if a.dtype.kind == "f"}
+    return {n: (a * by[n]).astype(a.dtype) if n in by else a for n, a in feeds.items()}
 
 
 def tolerance(operators: dict[str, int], model: onnx.ModelProto, own: float) -> float:
