@@ -119,9 +119,9 @@ def explained(
     if codes:
         apart = [steps(d.actual, d.expected) for d in codes]
         most = int(max(a.max() for a in apart))
-        off, total = sum(np.count_nonzero(a) for a in apart), sum(a.size for a in apart)
+        away, total = sum(int(np.count_nonzero(a)) for a in apart), sum(a.size for a in apart)
         lines.append(
-            f"{off} of {total} elements of {many(len(codes), 'result')} of integers are off, by {many(most, 'step')} at most: what is "
+            f"{away} of {total} elements of {many(len(codes), 'result')} of integers are off, by {many(most, 'step')} at most: what is "
             f"rounded there lies within {tolerance:g} of its scale from halfway"
         )
     others = [d for d in unequal if d not in codes]

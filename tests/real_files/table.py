@@ -17,8 +17,8 @@ HEAD = """\
 Files that packages of PyPI and npm bring along, each in graphc and in ONNX Runtime, on random inputs of the shapes that they are
 used with, one thread each. A ratio is graphc's time over ONNX Runtime's: processor time, medians, in turns; *start* is a fresh process
 up to its first result, where both have seen the file before. *Difference* is the largest, over the largest magnitude of the
-output; ¹: on inputs that are 1e-6 larger or smaller ONNX Runtime's own results differ by more than 0.05. Such a file enlarges rounding, and the
-number hangs on the input (`graphc compare` tells what each node differs by). Of a start, about 110 ms are Python and NumPy, for both. Written by `python -m tests.real_files --out FOLDER` (downloads, runs) and then `… --table`.
+output; ¹: when inputs change by a millionth, ONNX Runtime's own results may change by more than 0.05. Such a file enlarges rounding, and the
+number hangs on the input (`graphc compare` tells what nodes differ by). Of a start, about 110 ms are Python and NumPy, for both. Written by `python -m tests.real_files --out FOLDER` (downloads, runs) and then `… --table`.
 """
 
 
