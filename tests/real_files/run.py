@@ -28,6 +28,7 @@ CODES = 5e-2  # a number that lies between two codes of 8 bits, 1/127 of the sca
 SMALL = 1e-3  # a scale below which an output is nothing: where all that a detector says is the tail of a sigmoid
 NUDGE = 1e-6  # of an input's numbers: 8 units of float32 in the last place
 TRIALS = 8
+UNSTEADY = 1e-2  # by which results move then: more than a step between two codes
 OWN = 3  # times what ONNX Runtime differs from itself by
 CODED = ("Quantize", "Integer")  # in the names of operators on codes
 
