@@ -44,6 +44,7 @@ def compare(
     shapes: tuple,
     batch: int | None,
     seed: int,
+    cast: bool,
     tolerance: float,
     disable: tuple[str, ...],
     **settings: Any,
@@ -54,7 +55,7 @@ def compare(
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)
+    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast)
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")

@@ -43,6 +43,7 @@ def run(
     shapes: tuple,
     batch: int | None,
     seed: int,
+    cast: bool,
     output: Path | None,
     **settings: Any,
 ) -> None:
@@ -57,7 +58,7 @@ def run(
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs([output], compiled.files)
         _check_count(output, compiled)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
+        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
         results = compiled.run(feeds)
     first = time.perf_counter() - start
     again = "" if settings["target"] == "reference" else _again(compiled, feeds)
