@@ -389,11 +389,35 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema"):
+    commands = {
+        "run",
+        "compile",
+        "check",
+        "show",
+        "explain",
+        "bench",
+        "compare",
+        "export",
+        "schema",
+        "operators",
+        "zoo",
+        "init",
+    }
+    assert set(app.main.commands) == commands
+    for name in commands:
         assert name in text
         assert "Usage" in invoke(name, "--help").output
-    commands = {"run", "compile", "check", "show", "explain", "bench", "compare", "export", "schema", "zoo", "init"}
-    assert set(app.main.commands) == commands
+
+
+def test_operators_are_listed():
+    assert invoke("operators", "gelu").output.splitlines() == [
+        "ONNX: Gelu",
+        "com.microsoft: BiasGelu, BiasSplitGelu, FastGelu, Gelu, GemmFastGelu, QuickGelu",
+        "layers of YAML: gelu",
+    ]
+    assert all(line.startswith("com.microsoft: ") for line in invoke("operators", "Microsoft").output.splitlines()[:1])
+    assert "RoundTo" not in invoke("operators").output, "only passes make it"
+    assert "none has 'nonesuch'" in invoke("operators", "nonesuch").output
 
 
 # --- the parts ----------------------------------------------------------------------------
