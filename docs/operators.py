@@ -40,7 +40,8 @@ The standard's text decides; where it is silent, what the exporters of such file
 - `com.microsoft` otherwise follows ONNX Runtime on the CPU, and gives what it refuses where the meaning is plain (packed queries,
   keys and values, norms of queries and keys, masks of four axes, gated experts of any layout). Of attention: masks are added to
   scores, so that a row in which all is hidden is not; the last query of a causal `MultiHeadAttention` sees every key;
-  `GroupQueryAttention` leaves zeros in a cache behind the last key, counts positions of a prompt from the first of
+  a `key_padding_mask` or `mask_index` of lengths above the number of keys means all of them, below 0 none, where other lengths are
+  errors out of range; `GroupQueryAttention` leaves zeros in a cache behind the last key, counts positions of a prompt from the first of
   `position_ids`, and gives zeros for rows of padding whose window holds no key.
 - `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
   and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.

@@ -69,7 +69,7 @@ from graphc.ops.raising import raising
 from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Spec, State
 from graphc.source_files import text_of
-from graphc.types import TensorType
+from graphc.types import Sym, TensorType
 
 GRADIENT = "ai.onnx.preview.training::Gradient"
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
@@ -475,6 +475,10 @@ class _Importer:
         for key, g in protos.items():
             before = len(self.problems.found)
             scopes[key] = self._subgraph(at, key, g, formal)
+            while (wider := self._wider(use, g, formal, scopes[key][1])) != formal:
+                del self.problems.found[before:]
+                formal = wider
+                scopes[key] = self._subgraph(at, key, g, formal)
             problems[key] = self.problems.found[before:]
         impossible = self._impossible(problems) if use.op == "If" else None
         if impossible is None and any(problems.values()):
@@ -510,6 +514,26 @@ class _Importer:
             types = [v.type if v is not None else None for v in use.inputs]
             return [*types[:n], *(element_of(t, axes[i] if axes else 0) for i, t in enumerate(types[n:]))]
         return []
+
+    @staticmethod
+    def _wider(
+        use: Use, proto: GraphProto, formal: list[TensorType | None], outputs: Sequence[Value]
+    ) -> list[TensorType | None]:
+        """The formal types, in which a state has open dims where an iteration may change them: no decision may rest on those that
+        it begins with."""
+        types = list(formal)
+        first_in, first_out = {"Loop": (2, 1), "Scan": (0, 0)}.get(use.op, (len(types), 0))
+        for k, v in enumerate(outputs[first_out : first_out + use.attrs.get("n_states", 0)]):
+            if first_in + k >= min(len(types), len(proto.input)):
+                break
+            before, after = types[first_in + k], v.type
+            if before is None or is_object(before) or before == after or declared_type(proto.input[first_in + k]):
+                continue
+            same_rank = after is None or (not is_object(after) and after.rank == before.rank)
+            dims = [None] * before.rank if after is None or is_object(after) else after.shape
+            opened = [a if a == b else Sym(f"{v.name}.{i}") for i, (a, b) in enumerate(zip(before.shape, dims))]
+            types[first_in + k] = before.with_shape(opened) if same_rank else None
+        return types
 
     @staticmethod
     def _output_types(proto: GraphProto) -> dict[str, TensorType]:

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.errors import GraphcError, UnsupportedError
 from graphc.graph import Builder, Node, Value, constant, make_node
 from graphc.interpret import run_node
+from graphc.objects import is_object
 from graphc.op import Op
 from graphc.types import TensorType, number, numbers
 
@@ -59,7 +60,7 @@ class KnowingBuilder(Builder):
     def _evaluate(self, node: Node) -> None:
         """Remember the node's results where they are small and follow from what is known."""
         types = [v.type for v in node.outputs]
-        if node.op.holds_graphs or not node.deterministic:
+        if node.op.holds_graphs or not node.deterministic or any(map(is_object, types)):
             return
         if any(t is None or not t.is_static or number(t.size) > _SMALL for t in types):
             return

@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, repeat
+from typing import Any
 
 import numpy as np
 
+from graphc.attrs import Attrs
 from graphc.bounded import Bounded, bounded
 from graphc.bundles import is_bundle
 from graphc.classes import CantServeMany
 from graphc.errors import GraphcError
 from graphc.executable import Executable
+from graphc.facts import graph_with_facts
 from graphc.graph import Graph, Node, Rewriter, Value
 from graphc.held_programs import Bind, HeldPrograms, Wanted, plans_of
 from graphc.loop_rows import LoopPart, loop_part
+from graphc.objects import ObjectType
 from graphc.report import Pending, StepInfo
 from graphc.segmented import Between, Seam, Segmented, Source, is_small
 from graphc.sizes import holds_sizes, is_size_array
+from graphc.types import TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +201,31 @@ def segmented(
     number: Iterator[int | None] = count() if kept else repeat(None)
     prefix = compile_part(parts.prefix, next(number))
     nodes: list[Between] = [
-        HostNode(n, HeldPrograms(n, bind, wanted) if n.op.holds_graphs else None)
-        if loop is None
-        else loop.of(compile_part(loop.graph, next(number)))
+        _host_node(n, bind, wanted) if loop is None else loop.of(compile_part(loop.graph, next(number)))
         for n, loop in zip(parts.data_dependent, loops)
     ]
     seam = Seam(len(parts.prefix.inputs), tuple(form.axes for form in parts.bounded), tuple(zip(nodes, sources)))
     return Segmented(prefix, seam, plans, _direct(parts), lambda: outlook(suffix))
+
+
+def _host_node(node: Node, bind: Bind, wanted: Wanted) -> HostNode:
+    if not node.op.holds_graphs:
+        return HostNode(node, None)
+    graphs = {k: graph_with_facts(a, _without_sizes) for k, a in node.attrs.items() if isinstance(a, Graph)}
+    node = replace(node, attrs=Attrs({**node.attrs, **graphs}))
+    return HostNode(node, HeldPrograms(node, bind, wanted))
+
+
+def _without_sizes(fact: Any) -> Any:
+    """A fact of a held graph, whose sizes are known to nobody while it runs: types have open dims in their place. Raises
+    CantServeMany where the graph computes with them."""
+    if not holds_sizes(fact):
+        return fact
+    if isinstance(fact, ObjectType):
+        return replace(fact, of=_without_sizes(fact.of))
+    if isinstance(fact, TensorType):
+        return fact.with_shape([getattr(d, "expr", d) for d in fact.shape])
+    raise CantServeMany("a graph that runs trip by trip computes with sizes")
 
 
 def _sources(parts: CutGraph, node: Node, loop: LoopPart | None) -> tuple[Source, ...]:

@@ -91,6 +91,7 @@ def counted(trips: int | None, stop: int | None = None, start: bool | None = Non
     return b.build({"y": y, "total": total}), feeds
 
 
+@pytest.mark.sample(54)
 @pytest.mark.parametrize("trips", [None, 0, 1, 2, 5, 6])
 @pytest.mark.parametrize("stop", [None, 1, 4])
 @pytest.mark.parametrize("start", [None, True, False])
@@ -220,6 +221,7 @@ def test_images_and_recurrent_layers_within():
 
 
 # --- Scan -----------------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(36)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("back", [0, 1])
 @pytest.mark.parametrize("out_axis", [0, 1, -1])
@@ -260,6 +262,7 @@ BODIES: dict[str, tuple[tuple[int, ...], Callable[[Builder, Value], Value]]] = {
 }
 
 
+@pytest.mark.sample(84)
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("out_axis", [0, 1])

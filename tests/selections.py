@@ -43,7 +43,7 @@ def test_nonzero_of_any_shape(shape: tuple[int, ...], where: Where):
         check(use("NonZero", mask(*shape, share=share, dtype="float32")), where)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32", "int64", "uint64", "float16", "float64"])
 def test_nonzero_of_any_dtype(dtype: str, where: Where):
     check(use("NonZero", mask(5, 129, dtype=dtype)), where)

@@ -114,10 +114,13 @@ def rows_iterations(lo: Lowering, node: Node) -> Iterations:
 def scan_reason(rules: Registry, node: Node, target: Any = None) -> str | None:
     """Why a Scan must run on the host, or None."""
     body, n, m = node.attrs["body"], node.attrs["n_states"], node.attrs["num_scan_inputs"]
-    states, elements = types_of(node.inputs[:n]), node.inputs[n : n + m]
-    parts = [without(v.type, axis) for v, axis in zip(elements, _listed(node, "scan_input_axes", m))]
-    collected = node.outputs[n:]
-    items = [without(v.type, axis) for v, axis in zip(collected, _listed(node, "scan_output_axes", len(collected)))]
+    states, elements = types_of(node.inputs[:n]), [node.call.type(i) for i in range(n, n + m)]
+    parts = [without(t, axis) for t, axis in zip(elements, _listed(node, "scan_input_axes", m))]
+    collected = types_of(node.outputs[n:])
+    known = [t for t in collected if t is not None]
+    if len(known) < len(collected):
+        return "the type of what it collects follows from data"
+    items = [without(t, axis) for t, axis in zip(known, _listed(node, "scan_output_axes", len(known)))]
     inputs = [*states, *parts, *types_of(node.inputs[n + m :])]
     return host_reason(rules, node, body, inputs, [*states, *items], "its body", target)
 

@@ -13,8 +13,7 @@ from graphc.records import record
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from graphc.attrs import Attrs
-    from graphc.graph import Graph, Node, Value
+    from graphc.graph import Node
 
 
 @record(frozen=True, eq=False)
@@ -155,45 +154,10 @@ def node_with_numbers(node: Node, registers: Sequence[int]) -> Node:
 
 def with_facts(node: Node, change: Callable[[Any], Any]) -> Node:
     """A node without operands, whose attributes and types of results are changed."""
+    from graphc.facts import attrs_with_facts
+
     outputs = tuple(replace(v, type=change(v.type)) for v in node.outputs)
-    return replace(node, inputs=(), outputs=outputs, attrs=_attrs_with_facts(node, change))
-
-
-def _attrs_with_facts(node: Node, change: Callable[[Any], Any]) -> Attrs:
-    from graphc.attrs import Attrs
-    from graphc.graph import Graph
-
-    changed_ones = {
-        k: _graph_with_facts(a, change) if isinstance(a, Graph) else change(a) for k, a in node.attrs.items()
-    }
-    return Attrs(changed_ones)
-
-
-def _data_with_facts(data: np.ndarray | None, change: Callable[[Any], Any]) -> np.ndarray | None:
-    """Of a constant: one of sizes is an array of objects until it is one of int64."""
-    if data is None or data.dtype != object:
-        return data
-    flat = [change(x) for x in data.flat]
-    made = np.empty(len(flat), np.int64 if flat and all(isinstance(x, int) for x in flat) else object)
-    made[:] = flat
-    return made.reshape(data.shape)
-
-
-def _graph_with_facts(graph: Graph, change: Callable[[Any], Any]) -> Graph:
-    """A held graph in which each value stays one value, whoever reads it."""
-    values: dict[Value, Value] = {}
-
-    def of(v: Value) -> Value:
-        if v not in values:
-            values[v] = replace(v, type=change(v.type), data=_data_with_facts(v.data, change))
-        return values[v]
-
-    def node_of(node: Node) -> Node:
-        inputs = tuple(None if v is None else of(v) for v in node.inputs)
-        return replace(node, inputs=inputs, outputs=tuple(map(of, node.outputs)), attrs=_attrs_with_facts(node, change))
-
-    inputs, nodes = tuple(map(of, graph.inputs)), tuple(map(node_of, graph.nodes))
-    return replace(graph, inputs=inputs, nodes=nodes, outputs=tuple(map(of, graph.outputs)))
+    return replace(node, inputs=(), outputs=outputs, attrs=attrs_with_facts(node, change))
 
 
 def _refers(value: Any) -> bool:

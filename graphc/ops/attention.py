@@ -15,6 +15,7 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.precision import NUMERIC, widen
+from graphc.ops.within import emit_within
 from graphc.types import Dim, Shape, TensorType, dtype_name, is_static, number, prod
 
 INT64 = np.dtype(np.int64)
@@ -269,7 +270,7 @@ def _emit_repeated(b, x, group: int):
 def _emit_seen(b, call: Call, s: _Sizes):
     """(bool value of the keys each query sees or None for all, may a query see none?)."""
     window = Window.of(call.attrs, s.total - s.q_len if call.has(6) else s.past)
-    lengths = call.inputs[6] if call.has(6) else None
+    lengths = emit_lengths(b, call.inputs[6], s.total) if call.has(6) else None
     conditions = [emit_seen(b, window, s.q_len, s.total, lengths)]
     hidden = call.has(6) or window.blinds(s.q_len, s.total)
     if call.has(3) and call.dtype(3).kind == "b":
@@ -277,6 +278,11 @@ def _emit_seen(b, call: Call, s: _Sizes):
         hidden = True
     given = [condition for condition in conditions if condition is not None]
     return (reduce(partial(b.add, "And"), given) if given else None), hidden
+
+
+def emit_lengths(b: Builder, lengths: Value, keys: Dim) -> Value:
+    """How many of the keys there are in each of the batch: an error where there are not as many."""
+    return emit_within(b, lengths, keys + 1, "nonpad_kv_seqlen", "the number of keys", "Attention")
 
 
 def _emit_padded(b, s: _Sizes, mask, value):
@@ -444,17 +450,24 @@ def _rotary_reference(x, cos, sin, positions=None, *, interleaved, num_heads, ro
     return y.astype(x.dtype)
 
 
+def emit_rows(b: Builder, tables: Sequence[Value], positions: Value) -> list[Value]:
+    """Of each table the rows at the positions: an error where it has none."""
+    rows = tables[0].shape[0]
+    positions = emit_within(b, positions, rows, "position_ids", "the rows of the cache", "RotaryEmbedding")
+    return [b.add("Gather", t, positions, axis=0) for t in tables]
+
+
 def _rotary_expand(b, call: Call):
     """Gather, Mul, Sub, Add and Concat; None for heads of unknown size."""
     _, _, _, size = _split_heads(call, 0, call.attrs.num_heads, "num_heads")
     width = _rotary_width(call)
-    if not isinstance(size, int) or not isinstance(width, int):
+    if not isinstance(size, int) or not isinstance(width, int) or not isinstance(call.shape(1)[0], int):
         return None
     last, one = b.constant([-1], np.int64), b.constant([1], np.int64)
     x, rest = _emit_heads(b, call, 0, call.attrs.num_heads), None
     tables: Sequence[Value] = call.inputs[1:3]
     if call.has(3):
-        tables = [b.add("Gather", t, call.inputs[3], axis=0) for t in tables]
+        tables = emit_rows(b, tables, call.inputs[3])
     cos, sin = (b.add("Unsqueeze", t, one) for t in tables)
     if width < size:
         x, rest = b.add("Split", x, b.constant([width, size - width], np.int64), axis=-1, outputs=2)

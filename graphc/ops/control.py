@@ -440,7 +440,7 @@ def _bound_loop(call: Call) -> dict[str, Graph]:
     body, n = call.attrs.body, call.attrs.n_states
     counter, going = Value("", TensorType(np.int64, ())), constant("", np.array(True))
     operands = [counter, going, *map(_unknown, call.inputs[2 : 2 + n]), *call.inputs[2 + n :]]
-    return {"body": _unchanging(body, operands, 2, 1, n)}
+    return {"body": _holding(call, body, operands, 2, 1)}
 
 
 def _bound_scan(call: Call) -> dict[str, Graph]:
@@ -450,14 +450,29 @@ def _bound_scan(call: Call) -> dict[str, Graph]:
         t, axis = call.type(i), call.axis_of(axis, call.rank(i))
         elements.append(Value("", t.with_shape(t.shape[:axis] + t.shape[axis + 1 :])))
     operands = [*map(_unknown, call.inputs[:n]), *elements, *call.inputs[n + m :]]
-    return {"body": _unchanging(body, operands, 0, 0, n)}
+    return {"body": _holding(call, body, operands, 0, 0)}
 
 
-def _unchanging(body: Graph, operands: Sequence[Value], first_in: int, first_out: int, n_states: int) -> Graph:
-    bound = _bound(body, operands)
-    before = [v.type for v in operands[first_in : first_in + n_states]]
-    after = [v.type for v in bound.outputs[first_out : first_out + n_states]]
-    return bound if before == after else body
+def _holding(call: Call, body: Graph, operands: Sequence[Value], first_in: int, first_out: int) -> Graph:
+    """The body for types that hold in every iteration."""
+    n = call.attrs.n_states
+    bound, states = _bound(body, operands), [v.type for v in operands[first_in : first_in + n]]
+    if states == [v.type for v in bound.outputs[first_out : first_out + n]]:
+        return bound
+    rest = operands[first_in + n :]
+    elements: Types = [v.type for v in rest[: len(rest) - _captures(call)]]
+    found = _carried(call, body, first_out, [v.type for v in operands[:first_in]], states, elements, True)
+    if found is None or None in found[1]:
+        raise GraphcError("a state has no rank that holds")
+    return _bound(body, [*operands[:first_in], *(Value("", t) for t in found[1]), *rest])
+
+
+def _captures(call: Call) -> int:
+    return (
+        len(call.attrs.body.inputs)
+        - call.attrs.n_states
+        - (2 if call.op.name == "Loop" else call.attrs.num_scan_inputs)
+    )
 
 
 def _unknown(v: Value) -> Value:

@@ -210,7 +210,13 @@ def _cases() -> tuple[Case, ...]:
 register(
     Op(
         "FusedAttention",
-        ("q", "k", "v", "mask?", "lengths?"),  # lengths [batch]: how many of the keys there are
+        (
+            "q",
+            "k",
+            "v",
+            "mask?",
+            "lengths?",
+        ),  # lengths [batch]: how many of the keys there are, as emit_lengths gives them
         _infer,
         _reference,
         {

@@ -19,7 +19,11 @@ _FLOAT32 = Attr("dtype", np.dtype(np.float32))
 
 def as_complex(x: np.ndarray) -> np.ndarray:
     """The numbers of [..., 1] (real) or [..., 2] (complex)."""
-    return x[..., 0] if x.shape[-1] == 1 else x[..., 0] + 1j * x[..., 1]
+    if x.shape[-1] == 1:
+        return x[..., 0]
+    z = np.empty(x.shape[:-1], np.result_type(x, np.complex64))
+    z.real, z.imag = x[..., 0], x[..., 1]  # 1j * inf has a real part that is NaN
+    return z
 
 
 def as_pairs(z: np.ndarray) -> np.ndarray:

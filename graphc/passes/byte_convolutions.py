@@ -10,6 +10,7 @@ make floats of w, for backends that have the convolution (graphc/ops/byte_conv.p
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -38,16 +39,69 @@ def of_dequantized(node: Node, sweep: Sweep) -> Value | Skip | None:
         reason = "its bias is no constant"
     if reason:
         return Skip(reason)
+    return _summed(sweep, x, w, b, {k: v for k, v in node.attrs.items() if k != "exact"}, node)
+
+
+def _summed(sweep: Sweep, x: Codes, w: Codes, b: np.ndarray | None, attrs: dict, node: Node | None = None) -> Value:
+    """The convolution of the bytes, scaled, and its bias; in the place of a node."""
+    last = sweep.add if node is None else partial(_in_place, node, sweep)
     zeros = (_zero(codes, sweep) for codes in (x, w))
-    attrs = {k: v for k, v in node.attrs.items() if k != "exact"}
     total = sweep.add("Cast", sweep.add("ConvInteger", x.values, w.values, *zeros, **attrs), to=FLOAT32)
     shape = (-1, *[1] * (len(w.values.shape) - 2))
     scale = (x.scale.data.reshape(()) * w.scale.data).reshape(() if is_single(w.scale) else shape)
     if b is None:
-        return sweep.remake(node, total, sweep.constant(scale), op="Mul")
-    return sweep.remake(
-        node, sweep.add("Mul", total, sweep.constant(scale)), sweep.constant(b.reshape(shape)), op="Add"
-    )
+        return last("Mul", total, sweep.constant(scale))
+    return last("Add", sweep.add("Mul", total, sweep.constant(scale)), sweep.constant(b.reshape(shape)))
+
+
+def _in_place(node: Node, sweep: Sweep, op: str, *operands: Value) -> Value:
+    return sweep.remake(node, *operands, op=op)
+
+
+@byte_convolutions.on("ConvTranspose")
+def of_patches(node: Node, sweep: Sweep) -> Value | Skip | None:
+    """A transposed convolution whose windows lie side by side gives each pixel a patch: a convolution by one pixel gives its elements as
+    channels."""
+    x, w = (codes_of(v, sweep) for v in node.inputs[:2])
+    if x is None or w is None or not w.values.is_const:
+        return None
+    size = _patch(node, w)
+    if not size:
+        return Skip("its windows are no squares of known size side by side")
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    b = None if bias is None else _floats(bias, sweep)
+    turned = _as_pixels(w, size, sweep)
+    reason = "its scales are not those of output channels" if turned is None else _refused(x, turned)
+    if not reason and bias is not None and b is None:
+        reason = "its bias is no constant"
+    if reason or turned is None:
+        return Skip(reason)
+    channels = _summed(sweep, x, turned, None if b is None else np.repeat(b, size * size), {})
+    return sweep.remake(node, channels, op="DepthToSpace", attrs={"blocksize": size, "mode": "CRD"})
+
+
+def _as_pixels(w: Codes, size: int, sweep: Sweep) -> Codes | None:
+    """Weights [in, out, size, size] as those of a convolution by one pixel, [out · size², in, 1, 1]."""
+
+    def each(v: Value | None) -> Value | None:
+        return v if v is None or is_single(v) else sweep.constant(np.repeat(v.data, size * size))
+
+    if not all(v is None or v.is_const and (is_single(v) or w.axis % 4 == 1) for v in (w.scale, w.zero)):
+        return None
+    scale = each(w.scale)
+    assert scale is not None
+    weights = w.values.data.transpose(1, 2, 3, 0).reshape(-1, w.values.shape[0], 1, 1)
+    return Codes(sweep.constant(weights), w.dtype, scale, each(w.zero), 0)
+
+
+def _patch(node: Node, w: Codes) -> int:
+    """The side of the windows of a transposed convolution that lie side by side, or 0."""
+    a, shape = node.attrs, w.values.shape
+    if len(shape) != 4 or a["group"] != 1 or shape[2] != shape[3] or a["output_shape"] is not None:
+        return 0
+    plain = a["auto_pad"] in ("NOTSET", "VALID") and not any((*(a["pads"] or ()), *(a["output_padding"] or ())))
+    side_by_side = tuple(a["strides"] or (1, 1)) == shape[2:] and set(a["dilations"] or (1,)) == {1}
+    return shape[2] if plain and side_by_side else 0
 
 
 def _floats(v: Value, sweep: Sweep) -> np.ndarray | None:
@@ -149,6 +203,15 @@ def _plain(node: Node) -> bool:
     """A QuantizeLinear of one scale in float32."""
     scale = node.inputs[1]
     return scale.dtype == FLOAT32 and not node.attrs["block_size"] and node.attrs["precision"] in (None, FLOAT32)
+
+
+@byte_convolutions.on("QuantizeLinear")
+def before_it_is_moved(node: Node, sweep: Sweep) -> Value | None:
+    """Patches are made of bytes."""
+    moved = sweep.producer(node.inputs[0], "DepthToSpace")
+    if moved is None or not sweep.sole(node.inputs[0]) or not _is_whole(node):
+        return None
+    return sweep.remake(node, _requantized(moved.inputs[0], node, sweep), op="DepthToSpace", attrs=dict(moved.attrs))
 
 
 @byte_convolutions.on("QuantizeLinear")

@@ -24,7 +24,7 @@ def folded(node: Node) -> tuple[Value, ...] | None:
         return None
     if node.op.name in _ELEMENTWISE:
         results: Any = np.frompyfunc(_ELEMENTWISE[node.op.name], len(arrays), 1)(*(a.astype(object) for a in arrays))
-    elif node.op.name in ("Cast", "Identity"):
+    elif node.op.name in ("Cast", "Identity", "Within"):
         results = arrays[0]
     elif node.op.name in MOVES:
         parts = {"n_outputs": len(node.outputs)} if node.op.name == "Split" else {}

@@ -17,7 +17,7 @@ import numpy as np
 from graphc.dtypes import is_narrow
 from graphc.graph import Node, Value
 from graphc.ops._masks import hidden_from
-from graphc.ops.attention import Window
+from graphc.ops.attention import Window, emit_lengths
 from graphc.ops.movement import slice_axes, slice_bounds
 from graphc.passes.attention_windows import window_of_mask
 from graphc.passes.identities import permutation
@@ -355,7 +355,7 @@ def attention_without_extras(node: Node, sweep: Sweep) -> tuple[Value, ...] | Sk
         sweep,
         operands,
         mask,
-        lengths=node.inputs[6] if call.has(6) else None,
+        lengths=emit_lengths(sweep, node.inputs[6], keys) if call.has(6) else None,
         axis=2 if flat else 1,
         heads=heads,
         kv_heads=kv_heads,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.graph import Node, Value
+from graphc.ops.attention import emit_rows
 from graphc.passes.fuse_attention import BY_SEQUENCE, columns_of
 from graphc.passes.identities import permutation
 from graphc.passes.rewrite import Rewrite, Skip, Sweep, same_type
@@ -65,7 +66,7 @@ def operator(node: Node, sweep: Sweep) -> Value | Skip | None:
         return Skip("it is not in float32, or has dims that are not known")
     tables = list(node.inputs[1:3])
     if call.has(3):
-        tables = [sweep.add("Gather", t, node.inputs[3], axis=0) for t in tables]
+        tables = emit_rows(sweep, tables, node.inputs[3])
     axis = sweep.constant([1 if len(x.shape) == 4 else 2], np.int64)
     tables = [sweep.add("Unsqueeze", t, axis) for t in tables]
     if len(x.shape) == 4:

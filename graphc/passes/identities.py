@@ -134,8 +134,11 @@ def cast_of_a_wider_cast(node: Node, sweep: Sweep) -> Value | Skip | None:
 
 
 def _exact(source: np.dtype, target: np.dtype) -> bool:
-    """Does every number of `source` have the same value in `target`? (NumPy also calls int64 to float64 safe.)"""
-    rounds = source.kind in "iu" and source.itemsize == 8 and target.kind == "f"
+    """Does every number of `source` have the same value in `target`?
+
+    NumPy calls casts of int64 to float64 safe, too, and those of bytes to floats of 8 bits.
+    """
+    rounds = source.kind in "iu" and target.kind == "f" and (source.itemsize == 8 or target.itemsize == 1)
     return source.kind in "biuf" and target.kind in "biuf" and not rounds and np.can_cast(source, target, "safe")
 
 

@@ -77,6 +77,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(attention, "FEW", request.param)
 
 
+@pytest.mark.sample(44)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("keys", [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100])
 def test_keys(keys: int, target: str, kernel, run):
@@ -90,12 +91,14 @@ def test_queries(queries: int, run):
     check(shapes_of(queries, 21, heads=6), heads=6, kv_heads=2, after=0, at_end=True)
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("size, v_size", [(1, 1), (3, 5), (16, 8), (17, 16), (20, 33), (64, 64), (128, 130), (256, 80)])
 def test_sizes(size: int, v_size: int, target: str, kernel, run):
     check(shapes_of(3, 19, size=size, v_size=v_size), target, heads=2)
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("heads, kv_heads", [(2, 1), (3, 1), (5, 1), (8, 2), (16, 2), (36, 4)])
 @pytest.mark.parametrize("queries", [1, 3, 8])
 def test_groups(heads: int, kv_heads: int, queries: int, kernel, run):
@@ -105,6 +108,7 @@ def test_groups(heads: int, kv_heads: int, queries: int, kernel, run):
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.sample(28)
 @pytest.mark.parametrize(
     "mask", [(40,), (1, 40), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str
 )
@@ -115,6 +119,7 @@ def test_masks(mask: tuple[int, ...], window: dict[str, Any], kernel, run):
         check(shapes, heads=2, hidden=0.4, softcap=softcap, **window)
 
 
+@pytest.mark.sample(84)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("before, after", [(-1, 0), (0, 0), (0, -1), (15, 0), (16, 16), (3, 200), (70, -1)])
 @pytest.mark.parametrize("offset", [-200, -20, -1, 0, 1, 16, 33, 200])
@@ -132,6 +137,7 @@ def test_windows_touch_nothing_else(offset: int, kernel, monkeypatch: pytest.Mon
         check({**shapes_of(queries, keys), "mask": (queries, keys)}, heads=2, before=17, after=1, offset=offset)
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("window", [{}, {"after": 0}, {"before": 12, "after": 0}, {"before": 3, "after": 2}], ids=str)
 def test_lengths(window: dict[str, Any], target: str, kernel, run):

@@ -170,3 +170,30 @@ def test_ties_and_saturation(target: str, kind: str):
     got = model.run({"x": x})["y"]
     np.testing.assert_array_equal(got, want.astype(kind))
     assert len([s for s in model.plan().steps if "conv" in s.kernel.lower()]) == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (5, 4, 6), (5, 1, 1), (1, 1, 4, 6), (5, 1, 6)], ids=str)
+@pytest.mark.parametrize("columns", [6, 1])
+def test_addends_of_fewer_dims(shape: tuple[int, ...], columns: int):
+    """Dims of 1 that are not there: the others are those at the end."""
+    rng = np.random.default_rng(7)
+    shape = tuple(columns if i == len(shape) - 1 and n == 6 else n for i, n in enumerate(shape))
+    x, w, addend = numbers(rng, "uint8", 1, 3, 4, columns), numbers(rng, "int8", 5, 3, 1, 1), rng.normal(size=shape)
+    addend = (1000 * addend).astype(np.float32)
+    b = Builder("conv")
+    total = b.add("ConvInteger", b.input("x", "uint8", x.shape), b.constant(w))
+    y = b.add("Add", b.add("Cast", total, to="float32"), b.constant(addend))
+    want = sums(x, w, 0, 0, (1, 1), (0,) * 4, (1, 1), 1).astype(np.float32) + addend
+    np.testing.assert_array_equal(compiled("cpu", b, {"y": y}).run({"x": x})["y"], want)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (1, 5, 1), (1, 1)], ids=str)
+def test_one_pixel_of_one_dim(shape: tuple[int, ...]):
+    rng = np.random.default_rng(8)
+    x, w, scale = numbers(rng, "uint8", 1, 3, 6), numbers(rng, "int8", 5, 3, 6), rng.uniform(1, 2, shape)
+    scale = scale.astype(np.float32)
+    b = Builder("conv")
+    total = b.add("ConvInteger", b.input("x", "uint8", x.shape), b.constant(w))
+    y = b.add("Mul", b.add("Cast", total, to="float32"), b.constant(scale))
+    want = np.einsum("ncx,mcx->nm", x.astype(np.int64), w.astype(np.int64))[..., None].astype(np.float32) * scale
+    np.testing.assert_array_equal(compiled("cpu", b, {"y": y}).run({"x": x})["y"], want)

@@ -102,6 +102,7 @@ ELSEWHERE = [
 ]
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("target", ["cpu:avx2", "cpu:portable"])
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_other_instruction_sets(name: str, target: str):

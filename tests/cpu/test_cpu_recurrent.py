@@ -64,6 +64,7 @@ def sized(name, seq, batch, inputs, hidden, directions=2, lens=None, layout=0, s
     return Case(tuple(operands), attrs, 3 if name == "LSTM" else 2)
 
 
+@pytest.mark.sample(48)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("name", "case"), opcheck.cases(*NAMES))
 def test_domain_case(name, case, target):

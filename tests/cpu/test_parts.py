@@ -75,6 +75,7 @@ def reference(graph: Graph) -> dict[str, np.ndarray]:
 
 
 # --- without a part, results are right --------------------------------------------------------------------------------
+@pytest.mark.sample(40)
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize("off", [*([n] for n in NAMES), NAMES], ids=[*NAMES, "all"])
 def test_graphs(make: Callable[[], Graph], off: list[str]):
@@ -97,6 +98,7 @@ def test_examples(name: str):
     agree(graphc.compile(graph, disabled=NAMES).run(feeds), want)
 
 
+@pytest.mark.sample(60)
 @pytest.mark.parametrize("name", COMPILED)
 def test_operators_with_everything_switched_off(name: str):
     for use in uses_of(name):

@@ -37,7 +37,7 @@ def test_every_case(name: str, checked: None):
         assert not host_reasons(check(one, TARGET), one), one
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 def test_every_dtype(name: str, dtype: str):
@@ -74,6 +74,7 @@ def test_sizes_around_the_edges_of_tiles(checked: None, data: st.DataObject):
     conv((data.draw(st.integers(1, 3)), inputs, *size), outputs, kernel, pads=pads)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("size", [64, 70, 130])
 def test_large_tiles(size: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tile, "MULTIPROCESSORS", 1)
@@ -161,7 +162,7 @@ CONVS: Mapping[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, objec
 }  # fmt: skip
 
 
-@pytest.mark.sample(16)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("kind", CONVS)
 @pytest.mark.parametrize("ending", EPILOGUES)
 def test_epilogues(ending: str, kind: str, checked: None):

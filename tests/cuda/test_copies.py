@@ -176,6 +176,7 @@ def test_transpositions_in_tiles(item: int):
     assert turn((side + 3, side + 5), (1, 0), item, 3, 5, first=1) == f"copy_tiles_{item}_{item}_{item}_0"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("item", ITEMS)
 def test_loops_around_tiles(item: int):
     least = SECTOR // item
@@ -208,6 +209,7 @@ def test_transposed_operators(dtype: str, monkeypatch: pytest.MonkeyPatch):
     assert step.kernel == "copy_tiles" and step.algorithm.startswith("tiles of ")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("item", ITEMS)
 def test_machine_code_of_tiles(item: int, arch: tuple[int, int]):

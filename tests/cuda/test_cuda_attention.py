@@ -111,17 +111,20 @@ def test_queries(queries: int, checked):
     check(shapes_of(queries, 37, heads=6), heads=6, kv_heads=2, after=0, at_end=True)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("queries", [31, 64, 65, 130])
 def test_tiles_of_many_rows(queries: int, checked, many_rows):
     check({**shapes_of(queries, 70, batch=2), "mask": (2, 1, queries, 70)}, hidden=0.3)
     check(shapes_of(queries, 70, heads=4), heads=4, kv_heads=2, before=40, after=3, offset=-5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size, v_size", [(1, 3), (17, 33), (64, 96), (256, 250)])
 def test_sizes(size: int, v_size: int):
     check(shapes_of(3, 41, size=size, v_size=v_size))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("size", [20, 200])
 def test_sizes_of_many_queries(size: int, checked):
     check(shapes_of(33, 41, size=size, v_size=size))
@@ -156,6 +159,7 @@ def test_heads_behind_the_sequence_and_among_others(checked):
 
 
 # --- what a query sees ------------------------------------------------------------------------------------------------
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("mask", [(40,), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str)
 @pytest.mark.parametrize("window", [{}, {"after": 0, "at_end": True}, {"before": 12, "after": 2}], ids=str)
 def test_masks(mask: tuple[int, ...], window: dict[str, Any], splits):
@@ -164,6 +168,7 @@ def test_masks(mask: tuple[int, ...], window: dict[str, Any], splits):
         check(shapes, hidden=0.4, softcap=softcap, **window)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("before, after", [(-1, 0), (0, 0), (0, -1), (16, 16), (3, 200), (70, -1)])
 @pytest.mark.parametrize("offset", [-200, -20, -1, 0, 33, 200])
 def test_windows(before: int, after: int, offset: int):
@@ -172,6 +177,7 @@ def test_windows(before: int, after: int, offset: int):
         check(shapes_of(queries, keys), before=before, after=after, offset=offset)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("offset", [-20, 0, 33])
 def test_windows_touch_nothing_else(offset: int, checked, splits):
     for queries, keys in ((40, 70), (1, 50)):
@@ -261,6 +267,7 @@ def test_splits_of_keys_give_every_multiprocessor_something_to_do():
     assert [s.kernel.partition("[")[0].partition("(")[0] for s in model.plan().steps][-1].startswith("attention_sums")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "arch, size, heads", [((9, 0), 64, 132), ((9, 0), 64, 1), ((9, 0), 256, 1), ((8, 0), 128, 132)]
 )

@@ -203,6 +203,7 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_same_graph_in_pytorch(name: str):
     torch = pytest.importorskip("torch")

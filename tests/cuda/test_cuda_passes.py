@@ -239,6 +239,7 @@ def test_as_many_loops_and_operands_as_there_may_be(down: bool):
     _compare(down, p, dims, m, n, arrays, [*walks, per_element, per_element, per_number, per_number])
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("m, n", [(1, 1), (1, 40), (40, 1), (7, 33), (33, 40), (3, 129)])
 def test_segments_kept_elements_and_mixed_dtypes(down: bool, m: int, n: int):
@@ -269,6 +270,7 @@ def test_segments_kept_elements_and_mixed_dtypes(down: bool, m: int, n: int):
         np.testing.assert_allclose(a.astype(D), w.astype(D), rtol=1e-3 if a.dtype == half else 1e-12)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("dtype, wide", [("float32", F), ("float16", F), ("uint8", F), ("float64", D), ("int64", D)])
 @pytest.mark.parametrize("around", [(3, 40, 1), (2, 7, 5), (1, 3, 130), (129, 1, 1)])
 def test_blend(dtype: str, wide: np.dtype, around: tuple[int, int, int]):

@@ -216,6 +216,7 @@ KERNELS = [
 ]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("arch, kernels", [((9, 0), KERNELS), ((8, 0), KERNELS[1:2])], ids=["9.0", "8.0"])
 def test_registers_are_enough(arch: tuple[int, int], kernels: list[Kernel]):
     for kernel in kernels:

@@ -74,6 +74,7 @@ def scattered(x, index, updates, reduction: str):
     return y
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize("reduction", ["none", *NUMPY])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint64"])
 def test_updates_of_one_place_are_in_order(dtype: str, reduction: str):

@@ -168,6 +168,7 @@ def steps_of(name: str, batch: int) -> Sequence[Step | HostStep]:
     return draft.lowering.program.steps
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("name", ["resnet50", "squeezenet", "unet", "mobilenet_v2", "densenet121", "googlenet"])
 def test_networks_copy_their_input_at_most(name: str, batch: int):

@@ -58,7 +58,7 @@ def kernel(dtype: str, products: int, tile: WarpTile, across: bool = False, chun
     return TensorProduct(dtype, tile, chunk, chunk, across, total, (dtype,), run, products)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -88,7 +88,7 @@ def test_tiles(arch: tuple[int, int], dtype: str, products: int, tile: WarpTile,
     assert of_kind(found, GENERIC) == {}
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("dtype, products, tile", EVERY_TILE, ids=str)
 def test_tiles_whose_steps_are_dealt(dtype: str, products: int, tile: WarpTile, across: bool):
@@ -139,7 +139,7 @@ def check_group(cubin: Cubin, dtype: str, products: int, tile: WarpTile) -> Coun
     return found
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype, products, tile", OF_GROUPS, ids=str)
 @pytest.mark.parametrize("across", [False, True])
 def test_tiles_of_groups(across: bool, dtype: str, products: int, tile: WarpTile):
@@ -157,7 +157,7 @@ def convolution(dtype: str, products: int, tile: WarpTile, deep: bool, flat: boo
     return TensorConv(dtype, tile, deep, flat, run, (run > 0,), total, (dtype,), products)
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("deep, flat, run", [(False, True, 4), (True, False, 4), (False, False, 0)])
 @pytest.mark.parametrize(
     "dtype, products, tile",
@@ -179,7 +179,7 @@ def test_convolutions_of_groups(dtype: str, products: int, tile: WarpTile, deep:
     assert of_kind(found, r"STG\..*") == of_kind(found, re.escape(name)) != {}
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype, products, tile", [t for t in OF_GROUPS if t[0] != "bfloat16"], ids=str)
 @pytest.mark.parametrize("across", [False, True])
 def test_groups_whose_steps_are_dealt(across: bool, dtype: str, products: int, tile: WarpTile):
@@ -189,7 +189,7 @@ def test_groups_whose_steps_are_dealt(across: bool, dtype: str, products: int, t
     )
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("deep, flat, run", [(False, True, 4), (True, False, 4), (False, False, 0)])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_wide_convolutions_of_tf32(arch: tuple[int, int], deep: bool, flat: bool, run: int):

@@ -72,7 +72,7 @@ LAYOUTS = [  # one block, many, with units left over; rows in chunks, with rows 
 ]
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name, attrs", [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1})])
 @pytest.mark.parametrize("batch, hidden, layout", LAYOUTS, ids=str)
 def test_layouts(name: str, attrs: dict, batch: int, hidden: int, layout: Layout, monkeypatch: pytest.MonkeyPatch):
@@ -83,6 +83,7 @@ def test_layouts(name: str, attrs: dict, batch: int, hidden: int, layout: Layout
     assert said.startswith(f"{blocks} blocks at once, each {layout.units} units and {layout.rows} of {batch} rows")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GATES)
 def test_dtypes(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch):
@@ -107,6 +108,7 @@ TENSOR = [  # units left over, rows left over, a last step of 8 or 24, several g
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name, attrs", [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("RNN", {})])
 @pytest.mark.parametrize("dtype, batch, hidden, layout", TENSOR, ids=str)
 def test_tensor_cores(
@@ -322,6 +324,7 @@ LARGE: Sequence[tuple[str, int, int, str, dict]] = [
 ]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("name, batch, hidden, dtype, attrs", LARGE)
 def test_machine_code(arch: tuple[int, int], name: str, batch: int, hidden: int, dtype: str, attrs: dict):
@@ -345,6 +348,7 @@ def test_machine_code(arch: tuple[int, int], name: str, batch: int, hidden: int,
     assert found["BAR.SYNC.DEFER_BLOCKING"] == len(p.gates)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize(
     "name, hidden, dtype, attrs",

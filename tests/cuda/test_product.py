@@ -38,6 +38,7 @@ def test_every_case(name: str, checked: None):
         assert not host_reasons(check(one, TARGET), one), one
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("dtype", FLOATS[1:] + INTS)
 @pytest.mark.parametrize("name", ["MatMul", "Gemm"])
 def test_every_dtype(name: str, dtype: str):
@@ -79,6 +80,7 @@ def test_sizes_around_the_edges_of_large_tiles(
     gemm(m, n, k, left, right)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("size", [40, 64, 65, 100, 128, 130])
 def test_tiles_of_all_sizes(size: int, dtype: str, monkeypatch: pytest.MonkeyPatch):
@@ -94,6 +96,7 @@ def test_tiles_where_there_is_enough_to_do():
     assert only_step(gemm(6, 200, 25)) == f"tiles of {tile.FLAT}"
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("m, n", [(1, 1), (1, 33), (4, 130), (33, 1), (130, 3), (3, 4)])
 @pytest.mark.parametrize("right", [False, True])
 def test_thin_products(m: int, n: int, right: bool, checked: None):
@@ -176,6 +179,7 @@ EPILOGUES: Mapping[str, Callable[[Builder, Value, int, int], Value]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize("m, n", [(40, 35), (3, 50), (50, 2)])
 @pytest.mark.parametrize("ending", EPILOGUES)
 def test_epilogues(ending: str, m: int, n: int, checked: None):
@@ -186,6 +190,7 @@ def test_epilogues(ending: str, m: int, n: int, checked: None):
     assert len(ops) > 1 or ending == "a constant row"  # which has become part of the product
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 2e-3), ("bfloat16", 2e-2), ("float64", 1e-12), ("int32", 0)])
 def test_epilogues_of_dtypes(dtype: str, tolerance: float):
     b = Builder("net")
@@ -204,6 +209,7 @@ def test_epilogues_of_batches(a: tuple[int, ...], b: tuple[int, ...], operand: t
     assert len(model.plan().steps) == 1
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("m", [33, 2])
 @pytest.mark.parametrize("c", [(1,), (40,), (33, 1), (33, 40)])
 def test_gemm_with_an_operand_at_run_time_and_an_epilogue(m: int, c: tuple[int, ...]):

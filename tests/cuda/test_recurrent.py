@@ -96,6 +96,7 @@ def test_every_case(name: str):
         run(one)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_sizes(hidden: int):
     for batch in BATCHES:
@@ -104,6 +105,7 @@ def test_sizes(hidden: int):
         run(layer("RNN", batch, hidden, layout=1, states=False, direction="bidirectional"))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize("lens", [None, (3, 0, 2, 1, 3)])
 def test_directions_lengths_and_layouts(lens: Sequence[int] | None, layout: int):
@@ -113,6 +115,7 @@ def test_directions_lengths_and_layouts(lens: Sequence[int] | None, layout: int)
             run(layer(name, 2, 33, direction=direction, lens=lens, layout=layout, states=False))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("peepholes", [False, True])
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_lstm_peepholes_and_clip(peepholes: bool, clip: float | None):
@@ -170,6 +173,7 @@ def _sized(name: str, batch: int, hidden: int, dtype: str = "float32", **attrs: 
     return node, bound_cell(node.call)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "arch, name, batch, hidden",
     [((8, 0), "LSTM", 5000, 256), ((9, 0), "GRU", 250, 256), ((9, 0), "LSTM", 5000, 5000)],
@@ -182,7 +186,7 @@ def test_registers_are_not_spilled(arch: tuple[int, int], name: str, batch: int,
 
 
 # --- step by step -----------------------------------------------------------------------------------------------------
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", GATES)
 @pytest.mark.parametrize(
     "batch, hidden, attrs",
@@ -216,6 +220,7 @@ def test_both_ways_give_the_same_lengths_out_of_range(monkeypatch: pytest.Monkey
 
 
 # --- operands -----------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", GATES)
 def test_weights_computed_at_run_time_give_the_same(name: str):
     for attrs in ({}, {"linear_before_reset": True}) if name == "GRU" else ({},):
@@ -246,6 +251,7 @@ def test_states_and_input_that_are_views():
         np.testing.assert_allclose(got, want[k], rtol=0, atol=1e-6)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize("seq, batch", [(0, 3), (4, 0), (0, 0)])
 def test_empty_sequences_and_batches(seq: int, batch: int, layout: int):
@@ -281,7 +287,7 @@ def test_infinite_rows_stay_alone():
 DTYPES = ("float16", "bfloat16", "float64")
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GATES)
 def test_other_dtypes(name: str, dtype: str):
@@ -292,6 +298,7 @@ def test_other_dtypes(name: str, dtype: str):
                 run(one.with_floats(dtype))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype, half_a_digit", [("float16", 2**-11), ("bfloat16", 2**-8)])
 def test_only_results_are_rounded(dtype: str, half_a_digit: float):
     """States, sums and biases of narrow floats are float32: results are those of float32 operands with the same values, rounded."""
@@ -303,7 +310,7 @@ def test_only_results_are_rounded(dtype: str, half_a_digit: float):
             assert (abs(got.astype(np.float32) - want) <= half_a_digit * abs(want) + 1e-6).all()
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("arch", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
@@ -318,6 +325,7 @@ def test_registers_of_other_dtypes_are_not_spilled(
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["lstm_classifier", "gru_classifier"])
 def test_classifiers(name: str, tmp_path: Path):
     text = Path(f"examples/zoo/{name}.yaml").read_text()

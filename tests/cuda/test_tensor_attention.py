@@ -131,6 +131,7 @@ def test_every_case(name: str, dtype: str):
         assert not host_reasons(check_use(one, TARGET), one), one
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("form", ["Where", "Add"])
 @pytest.mark.parametrize("dtype", HALF)
 def test_rows_of_which_all_is_hidden_by_the_lowest_number(dtype: str, form: str):
@@ -170,7 +171,7 @@ def test_sizes_around_the_edges_of_tiles(monkeypatch: pytest.MonkeyPatch, size: 
         check(shapes_of(queries, own.keys + 9, 2, 1, size, size), after=0, at_end=True)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("keys", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("dtype", HALF)
 def test_splits_of_keys(dtype: str, keys: int, tile: KeyTile, splits):
@@ -178,13 +179,14 @@ def test_splits_of_keys(dtype: str, keys: int, tile: KeyTile, splits):
     check(shapes_of(70, keys), dtype=dtype, before=30, after=5)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size, v_size", [(8, 8), (24, 40), (80, 80), (64, 16), (96, 160)])
 def test_heads_of_whole_chunks(size: int, v_size: int):
     """Lines of other lengths in shared memory, some filled up with zeros."""
     check(shapes_of(20, 70, size=size, v_size=v_size))
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("size, v_size", [(1, 3), (17, 33), (20, 36), (18, 34)])
 def test_heads_of_other_sizes(size: int, v_size: int, splits):
     """Copies of 8 and 4 bytes ahead, and of single elements."""
@@ -212,6 +214,7 @@ def test_larger_heads_are_computed_in_float32():
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("heads, kv_heads, queries", [(5, 1, 3), (8, 2, 1), (36, 4, 8), (4, 2, 33)])
 def test_groups(heads: int, kv_heads: int, queries: int, splits):
     check(shapes_of(queries, 70, heads, kv_heads, batch=2), after=1, at_end=True)
@@ -224,12 +227,14 @@ def test_heads_behind_the_sequence_and_among_others():
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("scale", [-0.3, 0.0, 3.0])
 def test_scales(scale: float, splits):
     check(shapes_of(9, 70), scale=scale, before=40, after=20)
     check({**shapes_of(9, 70), "mask": (70,)}, hidden=0.3, scale=scale, softcap=1.3)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("mask", [(40,), (9, 40), (2, 1, 40), (2, 9, 1), (3, 1, 9, 40), (3, 2, 9, 40)], ids=str)
 @pytest.mark.parametrize("window", [{}, {"after": 0, "at_end": True}, {"before": 12, "after": 2}], ids=str)
 def test_masks(mask: tuple[int, ...], window: dict[str, Any]):
@@ -237,7 +242,7 @@ def test_masks(mask: tuple[int, ...], window: dict[str, Any]):
         check({**shapes_of(9, 40, batch=3), "mask": mask}, hidden=0.4, softcap=softcap, **window)
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("keys", [63, 65, 66, 130])
 def test_masks_of_odd_and_even_rows(dtype: str, keys: int, tile: KeyTile, splits):
@@ -245,6 +250,7 @@ def test_masks_of_odd_and_even_rows(dtype: str, keys: int, tile: KeyTile, splits
     check({**shapes_of(70, keys), "mask": (70, keys)}, hidden=0.3, dtype=dtype)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("before, after", [(-1, 0), (0, 0), (0, -1), (16, 16), (3, 200), (70, -1)])
 def test_windows(before: int, after: int, tile: KeyTile):
     """Some leave rows of queries, or all of them, without a key; tiles of keys that nobody sees are left out."""
@@ -253,6 +259,7 @@ def test_windows(before: int, after: int, tile: KeyTile):
             check(shapes_of(queries, keys), before=before, after=after, offset=offset)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("window", [{}, {"after": 0}, {"before": 12, "after": 0}, {"before": 3, "after": 2}], ids=str)
 def test_lengths(window: dict[str, Any], splits):
     """Of a cache with spare capacity, other in each batch; of 0 keys nothing comes."""
@@ -262,6 +269,7 @@ def test_lengths(window: dict[str, Any], splits):
     check({**shapes_of(5, 70, 4, 2, batch=2), "mask": (2, 1, 5, 70)}, 0.2, (64, 17), **window)
 
 
+@pytest.mark.sample(2)
 def test_what_lies_behind_the_lengths_is_not_read(tile: KeyTile, splits):
     shapes = {**shapes_of(20, 70, batch=2), "lengths": (2,)}
     feeds = numbers(shapes) | {"lengths": np.array([33, 70])}
@@ -283,6 +291,7 @@ def test_a_query_without_keys_is_no_number_without_zeros(splits):
         assert np.isfinite(np.delete(y, 4, 2)).all()
 
 
+@pytest.mark.sample(2)
 def test_not_a_number_stays_in_its_row(tile: KeyTile, splits):
     shapes = shapes_of(12, 80)
     feeds = numbers(shapes)
@@ -291,6 +300,7 @@ def test_not_a_number_stays_in_its_row(tile: KeyTile, splits):
     assert np.isnan(y[0, 0, 1]).all() and np.isfinite(np.delete(y[0, 0], 1, 0)).all() and np.isfinite(y[0, 1]).all()
 
 
+@pytest.mark.sample(2)
 def test_large_scores_do_not_overflow(tile: KeyTile, splits):
     """Relative to the largest, which comes late or early: sums so far are scaled by warps of which some rows grow, and some don't.
     Scores of 30000 would be infinite where they are rounded to float16 before they are scaled."""
@@ -349,6 +359,7 @@ def pattern(dtype: str, hidden: bool = False, wide: bool = False) -> Graph:
     return b.build({"y": b.add("Reshape", y, b.constant([2, 40, 48], np.int64))})
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("dtype", HALF)
@@ -441,7 +452,7 @@ def kernels() -> list[TensorAttention]:
     ]
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("arch", [(8, 0), pytest.param((9, 0, "a"), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("kernel", kernels(), ids=str)
 def test_machine_code(kernel: TensorAttention, arch: tuple[Any, ...]):

@@ -166,7 +166,7 @@ def test_geometries(monkeypatch: pytest.MonkeyPatch, data: st.DataObject, transp
     assert steps
 
 
-@pytest.mark.sample(16)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("parts", [1, 2, 3])
 @pytest.mark.parametrize("dtype, tile", TILES)
 def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: Any, parts: int):
@@ -177,6 +177,7 @@ def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: Any, 
         assert tensor(steps) and ("wgmma" in steps[0].algorithm) == tile.group
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype, tile", [*((d, SMALL) for d in FLOATS), GROUPS[0], *GROUPS[-2:]])
 def test_infinities_reach_their_windows_alone(monkeypatch: pytest.MonkeyPatch, dtype: str, tile: WarpTile):
     """Neither padding nor the zeros that fill up chunks of channels read them, nor other groups and images."""
@@ -199,6 +200,7 @@ def test_unaligned_groups_are_left_to_other_kernels(monkeypatch: pytest.MonkeyPa
     assert not tensor(Case("float16", 1, 4, 8, (6, 6), (3, 3), group=2).check())
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("tile", [SMALL, *FLOAT], ids=str)
 def test_float32_keeps_its_digits(monkeypatch: pytest.MonkeyPatch, tile: WarpTile):
     """Of numbers that tf32 has no digits for."""
@@ -232,6 +234,7 @@ def test_only_what_has_groups_uses_them(monkeypatch: pytest.MonkeyPatch):
     assert kernel_of("sm_90", "float16").algorithm.startswith("tensor cores, tiles of ")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("tile", FLOAT, ids=str)
 def test_infinities_meet_each_number_once(monkeypatch: pytest.MonkeyPatch, tile: WarpTile):
     """Digits of infinities and NaN in either operand, or in both: as IEEE has their products."""

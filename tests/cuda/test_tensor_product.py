@@ -105,7 +105,7 @@ def test_sizes_around_the_edges_of_tiles(
     product(m, k, n, dtype, right, turned=data.draw(st.booleans()))
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("right", ["constant", "made"])
 @pytest.mark.parametrize("dtype, number", EVERY_TILE)
 def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int, right: str):
@@ -115,6 +115,7 @@ def test_every_pipeline(monkeypatch: pytest.MonkeyPatch, dtype: str, number: int
         assert product(70, k, 130, dtype, right) == how
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("parts", [1, 2])
 def test_every_tile_is_some_blocks(monkeypatch: pytest.MonkeyPatch, parts: int):
     """Bands of rows of tiles, of which the last is lower."""
@@ -125,7 +126,7 @@ def test_every_tile_is_some_blocks(monkeypatch: pytest.MonkeyPatch, parts: int):
     assert product(270, 40, 20, "float16", batch=(2,)).startswith(how)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("k, n", [(34, 66), (36, 68), (40, 72)])
 def test_copies_of_all_widths(k: int, n: int):
     """Rows that begin at multiples of 4, 8 and 16 bytes."""
@@ -144,6 +145,7 @@ def test_odd_places_are_copied_or_left_to_other_kernels(monkeypatch: pytest.Monk
     assert product(3, 40, 64, "float16") == "rows"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_batches(dtype: str):
     assert product(40, 24, 56, dtype, "made", batch=(2, 3)).startswith("tensor")
@@ -164,6 +166,7 @@ def test_float32_keeps_its_digits():
     assert product(40, 32, 48, "float32", numbers=ones).startswith("tensor")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_infinities_and_nan(dtype: str):
     x, w = np.random.default_rng(0).uniform(0.5, 1, (40, 32)), np.random.default_rng(1).uniform(0.5, 1, (32, 48))
@@ -350,6 +353,7 @@ def test_sizes_around_the_edges_of_tiles_of_groups(
     product(m, -(-k // 4) * 4 if turned else k, n, dtype, right, turned=turned, arch="sm_90a")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
     how = groups(monkeypatch, 1)
@@ -359,6 +363,7 @@ def test_groups_sum_in_parts_and_batches(monkeypatch: pytest.MonkeyPatch, dtype:
         assert product(40, 264, 72, dtype, right, (2, 3), arch="sm_90a") == f"{how}, sums in 3 parts"
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("k", [32, 100])
 def test_groups_have_the_digits_of_other_tiles(monkeypatch: pytest.MonkeyPatch, k: int):
     """As `test_tf32_rounds_operands_and_sums_in_float32`."""
@@ -442,6 +447,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeding, "copied", lambda card, nbytes: 0.0)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("m, k, n", [(64, 64, 64), (70, 72, 130), (65, 37, 34)])
 def test_left_operands_are_turned(free: None, dtype: str, m: int, k: int, n: int):
@@ -458,6 +464,7 @@ def test_groups_read_what_was_copied(free: None, monkeypatch: pytest.MonkeyPatch
     assert fed_product(66, 73, 131, "float16", "sm_90a") == (how, ["left", "right"])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dims", [((2, 3), (2, 3)), ((2, 1), (1, 3)), ((), (3,)), ((3,), ()), ((2, 1, 2), (3, 1))])
 def test_batches_are_copied_once_each(free: None, dims: tuple[tuple[int, ...], ...]):
     """Of lines at odd addresses. An operand that many products share is copied once."""
@@ -526,6 +533,7 @@ def deal(monkeypatch: pytest.MonkeyPatch, found: tile.WarpTile, blocks: int) -> 
 SMALL_TILES = {"float16": tile.WARPS_HALF[2], "bfloat16": tile.WARPS_HALF[3], "float32": tile.WARPS_FLOAT[1]}
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("blocks", [1, 2, 5, 7])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, blocks: int):
@@ -539,6 +547,7 @@ def test_dealt_steps(monkeypatch: pytest.MonkeyPatch, dtype: str, blocks: int):
     product(found.m - 5, 120, 2 * found.n, dtype, "made", turned=True)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_dealt_steps_of_batches(monkeypatch: pytest.MonkeyPatch, dtype: str):
     deal(monkeypatch, SMALL_TILES[dtype], 5)
@@ -553,6 +562,7 @@ def test_dealt_steps_around_the_edges(monkeypatch: pytest.MonkeyPatch, m: int, s
     product(m, 32 * steps - 8, n, "float16", "made")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "dtype, group, across",
     [("float16", tile.GROUPS[1], True), ("float16", tile.GROUPS[1], False), ("float32", tile.GROUPS_FLOAT[0], False)],

@@ -217,3 +217,33 @@ def test_insert_at_positions_from_both_ends(at, order):
     ]
     want = np.stack([{"x": X, "n": -X}[c] for c in order])
     np.testing.assert_array_equal(run(load(*nodes, at=np.int64(at)), {"x": X})["y"], want)
+
+
+def test_states_of_a_loop_that_grow():
+    """What the body makes of a sequence may not rest on the shape that its state begins with."""
+    body = helper.make_graph(
+        [
+            node("SplitToSequence", "t", "parts"),
+            node("SequenceLength", "parts", "length"),
+            node("Concat", "t t", "twice", axis=0),
+            node("Identity", "going", "on"),
+        ],
+        "body",
+        [onnx.ValueInfoProto(name=n) for n in ("i", "going", "t")],
+        [onnx.ValueInfoProto(name=n) for n in ("on", "twice", "length")],
+    )
+    loaded = load(helper.make_node("Loop", ["n", "", "x"], ["grown", "y"], body=body), n=np.int64(4))
+    for model in (graphc.compile(loaded), graphc.compile(loaded, target="reference")):
+        np.testing.assert_array_equal(model.run({"x": X})["y"], [5, 10, 20, 40])
+
+
+def test_map_of_an_empty_sequence():
+    a, b = (helper.make_tensor_value_info(name, 1, None) for name in "ab")
+    body = helper.make_graph([node("Neg", "a", "b")], "body", [a], [b])
+    nodes = [
+        helper.make_node("SequenceEmpty", [], ["none"], dtype=1),
+        helper.make_node("SequenceMap", ["none"], ["still"], body=body),
+        node("SequenceInsert", "still x", "one"),
+        node("ConcatFromSequence", "one", "y", axis=0),
+    ]
+    np.testing.assert_array_equal(run(load(*nodes), {"x": X})["y"], X)

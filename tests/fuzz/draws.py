@@ -96,6 +96,8 @@ class Draw:
             return self.rng.integers(low, high, shape, np.int64 if dtype in SMALL else dtype, endpoint=True).astype(
                 dtype
             )
+        if dtype.kind == "O":  # strings
+            return self.rng.choice(np.array(["", "a", "b", "graph"], object), shape)
         x = self.rng.uniform(low, high, shape)
         style = style or self.one_of("uniform", "uniform", "uniform", "grid", "grid", "whole")
         if style != "uniform":

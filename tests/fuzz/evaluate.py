@@ -227,7 +227,8 @@ def _in_world(
     samples = {n: t.worlds[world] for n, t in operands.items()}
     base = _run_wide(graph, {n: s[0] for n, s in samples.items()})
     _check_range(unit.nodes[0], native, samples)
-    _check_defined(unit.nodes[0], native, base, [s[0] for s in samples.values()])
+    _check_ties(unit.nodes[0], operands, samples)
+    _check_defined(unit.nodes[0], native, base, {n: s[0] for n, s in samples.items()})
     certain = all(len(s) == 1 for s in samples.values())
     exactly_done = exactly and certain and all(exact.same(exact.widened(n), b) for n, b in zip(native, base))
     sums = unit.op in exact.SUMS
@@ -324,17 +325,29 @@ def _check_range(node: NodeProto, native: Sequence[np.ndarray], samples: Mapping
                 raise Reject("out of range")
 
 
+def _check_ties(node: NodeProto, operands: Mapping[str, Tensor], samples: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+    """Raises Reject for an Equal of numbers that rounding makes equal: moved by anything else they are not."""
+    if node.op_type == "Equal" and is_float(operands[node.input[0]].dtype):
+        x, y = (samples[i][0] for i in node.input)
+        unit = exact.UNIT[operands[node.input[0]].dtype.name]
+        if ((x != y) & (np.abs(x - y) <= 4 * unit * np.maximum(np.abs(x), np.abs(y)))).any():
+            raise Reject("rounding decides")
+
+
 def _check_defined(
-    node: NodeProto, native: Sequence[np.ndarray], wide: Sequence[np.ndarray], operands: Sequence[np.ndarray]
+    node: NodeProto, native: Sequence[np.ndarray], wide: Sequence[np.ndarray], operands: Mapping[str, np.ndarray]
 ) -> None:
     """Raises Reject where the result leaves the dtype's range, or is NaN or infinite though no operand is; and where
     their spreading depends on the algorithm."""
-    special = any(a.dtype.kind in "fV" and not np.isfinite(a.astype(np.float64)).all() for a in operands)
-    if special and node.op_type in exact.SPREADS:
+    special = {n for n, a in operands.items() if a.dtype.kind in "fV" and not np.isfinite(a.astype(np.float64)).all()}
+    weights = node.input[1:] if node.op_type in exact.SPREADS_PADDED else ()
+    if special and node.op_type in exact.SPREADS or special.intersection(weights):
         raise Reject("NaN or infinite operands")
     for n, w in zip(native, wide):
         if n.shape != w.shape:
             raise Reject("the shape follows from rounding")
+        if n.dtype == bool and (n != w).any():
+            raise Reject("rounding decides")
         if not is_float(n.dtype):
             continue
         finite = np.isfinite(w)

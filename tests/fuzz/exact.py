@@ -60,7 +60,7 @@ EFFORT: Mapping[str, float] = {
     "ReduceSumSquare": 4, "ReduceL1": 4, "ReduceL2": 4, "ReduceLogSum": 4, "ReduceLogSumExp": 4, "CumSum": 4,
     "Softmax": 4, "LogSoftmax": 4, "AveragePool": 4, "GlobalAveragePool": 4, "LpPool": 4, "GlobalLpPool": 4,
     "Sum": 4, "Mean": 4, "Det": 16, "If": 8, "Loop": 16, "Scan": 16, "QLinearConv": 2, "QLinearMatMul": 2, "Pow": 4,
-    **dict.fromkeys(ROUND_WITHIN, 16),
+    **dict.fromkeys((f"com.microsoft::{n}" for n in ("Attention", "FusedConv", "NhwcConv", "NhwcFusedConv")), 48), **dict.fromkeys(ROUND_WITHIN, 16),
 }  # fmt: skip
 OTHER_DOMAINS = 16.0  # their operators are several steps in one
 # Of the others, and of these, a constant is what it is: an exponent, a scale that quantises, a bound, an operand of a body.
@@ -71,8 +71,15 @@ OVER_LARGEST = frozenset({
     "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "LogSoftmax", "MatMul",
     "MeanVarianceNormalization", "RMSNormalization", "RNN", "Resize", "RoiAlign", "STFT", "Softmax",
 })  # fmt: skip
-# Where NaN and infinity get to depends on the algorithm: on whether 1 + 0i is multiplied by, and on which row is the pivot.
-SPREADS = frozenset({"DFT", "STFT", "Rfft", "Irfft", "Det", "Inverse"})
+# Where NaN and infinity get to depends on the algorithm: on whether 1 + 0i is multiplied by, on which row is the pivot, on whether
+# a product of codes is corrected by their zero points, on whether squares are expanded, on whether padding and neighbours of weight 0
+# are multiplied, on how NaN compares.
+SPREADS = frozenset(
+    {"DFT", "STFT", "Rfft", "Irfft", "Det", "Inverse", "MatMulNBits", "CDist", "RoiAlign", "DynamicTimeWarping"}
+)
+SPREADS_PADDED = frozenset(
+    {"Conv", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv"}
+)  # weights that are not finite
 # Plain sums of many elements: all may be off to the same side, and the more the longer the sum is.
 LONG_SUMS = frozenset({
     "ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",

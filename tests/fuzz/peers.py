@@ -50,7 +50,7 @@ def casts_to(*types: int) -> Test:
 def attribute(op: str, name: str, value: object) -> Test:
     """A node with that attribute."""
     return lambda case, text: any(
-        n.op_type == op and a.name == name and helper.get_attribute_value(a) == value
+        full_name(n) == op and a.name == name and helper.get_attribute_value(a) == value
         for n in all_nodes(case.model.graph)
         for a in n.attribute
     )
@@ -137,6 +137,10 @@ def _same_with_gaps(case: Case, text: str) -> bool:
     return False
 
 
+def _opset_below(limit: int) -> Test:
+    return lambda case, text: any(o.domain in ("", "ai.onnx") and o.version < limit for o in case.model.opset_import)
+
+
 def _by_one(case: Case, text: str) -> bool:
     """The elements that are told of are one step apart."""
     pairs = re.findall(r"expected +(-?\d+) +got +(-?\d+)", text)
@@ -189,6 +193,9 @@ REFUSALS = [
             "CPU MoE only supports interleaved SwiGLU",
             "Unsupported MoE activation type",
             "swiglu_limit_after_activation.*requires CUDA",
+            "UnfoldTensor node.*Unsupported data type",
+            "running Resize node.*Tensor type mismatch",
+            "past_present_share_buffer_ was false",
         ),
     ),
     Known("unknown operator", "of a domain that it does not know", says("is not a registered function/op")),
@@ -231,7 +238,26 @@ REFUSALS = [
         "of integers: an error, where others give what the machine gives",
         says("Integer division by zero"),
     ),
-    Known("Attention of no batch", "its batch must not be 0", says("Batch size must be greater than 0")),
+    Known(
+        "Attention of nothing",
+        "neither its batch nor its queries may be 0",
+        says("Batch size must be greater than 0", "Q sequence length must be greater than 0"),
+    ),
+    Known(
+        "GroupNormalization of nothing",
+        "its steps have a Reshape that keeps a dim which is not there",
+        both(has("GroupNormalization"), says("Reshape.*dimension with value zero exceeds")),
+    ),
+    Known(
+        "scores of half precision",
+        "its type inference has them in float32",
+        says(r"DecoderMaskedMultiHeadAttention\).*type inference failed"),
+    ),
+    Known(
+        "casts within branches",
+        "one that it inserts for float16 reads what is not there",
+        says("InsertedPrecisionFreeCast.*Missing Input"),
+    ),
     Known(
         "Squeeze in a branch",
         "without axes it reads an operand that is not there",
@@ -301,7 +327,7 @@ FAULTS = [
         has("com.microsoft::QLinearAdd"), says("differs"), _by_one,
     )),
     Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", attribute(
-        "QMoE", "expert_weight_bits", 8,
+        "com.microsoft::QMoE", "expert_weight_bits", 8,
     )),
     Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(
         TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2,
@@ -314,8 +340,30 @@ FAULTS = [
         "MaxUnpool", 2,
     )),
     Known("ConvTranspose with gaps", "a negative sum of pads is taken as 0: not the size that SAME asks for", _same_with_gaps),
-    Known("constants in float64", "those of Gelu by tanh, of HardSwish and of Attention are float32 ones: 1e-8 off", _of_double(
-        "Gelu", "HardSwish", "Attention",
+    Known("constants in float64", "those of Gelu by tanh, of HardSwish and of Attention are float32 ones: 1e-7 off", _of_double(
+        "Gelu", "FastGelu", "HardSwish", "Attention",
+    )),
+    Known("infinity through LogSoftmax", "of rows in float64 that hold it the logarithm of the sum is not a number", both(
+        non_finite_reaches("LogSoftmax", "Softmax"), says("NaN or infinity"),
+    )),
+    Known("infinity in a norm", "scale and bias are one line, whose offset is not a number then", non_finite_reaches(
+        "InstanceNormalization", "GroupNormalization", "BatchNormalization", "LayerNormalization",
+    )),
+    Known("ReduceLogSumExp of integers", "the largest is taken out first, and the logarithm of what is left cut off", both(
+        has("ReduceLogSumExp"), says("differs"), _by_one,
+    )),
+    Known("NaN among experts", "probabilities that are NaN choose none", non_finite_reaches("MoE")),
+    Known("rows behind the queries", "where each batch has a length of its own, the results behind it are not written", _reads(
+        "GroupQueryAttention", 16,
+    )),
+    Known("transforms of TreeEnsemble", "SOFTMAX and LOGISTIC have each other's numbers", lambda case, text: any(
+        attribute("ai.onnx.ml::TreeEnsemble", "post_transform", number)(case, text) for number in (1, 2)
+    )),
+    Known("negative positions of OneHot", "before opset 11 they were out of range; it counts them from the end", both(
+        has("OneHot"), _opset_below(11),
+    )),
+    Known("Resize of integers", "cut off, and from positions in float32", both(
+        has("Resize", "Upsample"), says("differs"), _by_one,
     )),
     Known("Shrink in float32", "float64 goes through float32: 1e-7 off", _of_double("Shrink")),
     Known("positions in float32", "where it samples: 1e-6 of the size off", both(
@@ -345,6 +393,9 @@ LENIENT = [
     Known("window larger than the input", "ONNX has no output size for it", says("the output size would not be positive")),
     Known("positions that are none", "NaN and infinity in a grid", says("GridSample.*holds NaN or infinite positions")),
     Known("a condition longer than the axis", "it chooses what is not there", says("Compress.*is out of range")),
+    Known("Resize-10 that enlarges and shrinks", "its two modes of rounding differ, and ONNX does not say which one it is", says(
+        "opset 10 that enlarges one axis and shrinks another",
+    )),
     Known("PRelu's slope enlarges x", "ONNX broadcasts the slope to x, not x to the slope", says(
         "PRelu.*does not broadcast to",
     )),

@@ -97,3 +97,20 @@ def test_an_error_within_a_trip_is_the_references():
     with pytest.raises(GraphcError) as caught:
         graphc.compile(g).run(feeds(2, 5))
     assert caught.value.message == wanted.value.message
+
+
+def test_a_plan_for_many_sizes_knows_none_of_them_within_a_trip():
+    """Neither where nothing is collected, whose type says what of, nor where the body computes with a size."""
+
+    def body(i: Builder, turn: Value, going: Value, rows: Value, x: Value) -> list[Value]:
+        size = i.add("Gather", i.add("Shape", x), i.constant(0, np.int64))
+        item = i.add("Mul", i.add("ReduceSum", x, i.constant([1], np.int64)), i.add("Cast", size, to=F32))
+        return [going, i.add("Concat", rows, rows, axis=0), item]
+
+    b = Builder("sizes")
+    x, n = b.input("x", F32, ("rows", 8)), b.input("n", np.int64, ())
+    grown, items = loop(b, n, None, [x], [x], body, 2)
+    g = b.build({"y": grown, "items": items})
+    model = graphc.compile(g, threads=1)
+    for rows, n in ((2, 3), (3, 0), (4, 2), (5, 0), (6, 1)):
+        agree(model.run(feeds(rows, n)), reference(g, feeds(rows, n)))

@@ -56,6 +56,36 @@ def test_groups_without_a_bias():
     assert after.count("ConvInteger") == 1 and "Add" not in after
 
 
+@pytest.mark.parametrize(
+    "own", [{}, {"axis": 1, **each(5)}, {"dtype": "uint8", "zero": 128}], ids=["one", "each", "unsigned"]
+)
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_transposed_convolution_of_patches(own: dict[str, Any], size: int, biased: bool):
+    def make(b):
+        bias = [b.constant(np.arange(5), F32)] if biased else []
+        w = filters(b, 4, 5, size, size, **own)
+        return codes(
+            b, b.add("ConvTranspose", codes(b, image(b)), w, *bias, strides=(size, size)), 2**-4, 90
+        )  # dividing by it rounds nothing
+
+    after = names(rewritten(byte_convolutions, build(make)))
+    assert "ConvInteger" in after and "ConvTranspose" not in after
+    assert after.index("QuantizeLinear", after.index("ConvInteger")) < after.index("DepthToSpace")
+
+
+@pytest.mark.parametrize(
+    "shape, attrs",
+    [((3, 3), {"strides": (2, 2)}), ((2, 2), {"strides": (2, 2), "pads": (1, 0, 0, 0)}), ((2, 2), {}), ((2, 1), {"strides": (2, 1)}),
+     ((2, 2), {"strides": (2, 2), "output_padding": (1, 0)})],
+)  # fmt: skip
+def test_transposed_convolutions_that_stay(shape: tuple[int, int], attrs: dict[str, Any]):
+    def make(b):
+        return b.add("ConvTranspose", codes(b, image(b)), filters(b, 4, 5, *shape), **attrs)
+
+    assert "side by side" in refused(byte_convolutions, build(make))
+
+
 REFUSED: dict[str, tuple[str, Callable[[Builder], Value]]] = {
     "a scale per channel of the input": (
         "not those of a whole operand",

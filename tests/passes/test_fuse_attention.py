@@ -436,7 +436,7 @@ def test_a_cache_of_which_a_part_is_used():
         return b.add("Attention", q, k, heads(b, "v"), None, None, None, lengths, is_causal=True)
 
     node = fused(build(make))
-    assert operators(build(make)) == ["FusedAttention"]
+    assert operators(build(make)) == ["Within", "FusedAttention"]
     assert (node.attrs["at_end"], node.attrs["after"], node.attrs["zeros"]) == (True, 0, True)
 
 

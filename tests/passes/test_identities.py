@@ -7,9 +7,10 @@ from passcheck import F32, bound, build, image, ints, left, refused, rewritten, 
 import graphc
 from graphc.graph import Builder, Value
 from graphc.interpret import interpret
-from graphc.passes.identities import identities
+from graphc.passes.identities import _exact, identities
 from graphc.passes.log import Log
 from graphc.types import Sym, broadcast
+from graphc.types import dtype_from_name as dtype_of
 
 
 def relu_of(b: Builder, x: Value) -> Value:
@@ -87,6 +88,9 @@ EFFECT = {
     "Where, mixed": lambda b, x: b.add("Where", b.constant([True, False] * 3), x, b.constant(0, F32)),
     "Where, scalar branch": lambda b, x: b.add("Where", b.constant(False), x, b.constant(2, F32)),
     "Cast that rounds": lambda b, x: b.add("Cast", b.add("Cast", x, to="float16"), to="float32"),
+    "Cast of bytes that rounds": lambda b, x: b.add(
+        "Cast", b.add("Cast", b.add("Cast", x, to="int8"), to="float8_e5m2"), to="float32"
+    ),
     "Cast that truncates": lambda b, x: b.add("Cast", b.add("Cast", x, to="int32"), to="float32"),
     "Relu of Neg": lambda b, x: b.add("Relu", b.add("Neg", x)),
 }
@@ -98,6 +102,28 @@ def test_kept(name):
     log = Log()
     assert identities(g, log) is g
     assert log.applied() == []
+
+
+@pytest.mark.parametrize("source", ["int8", "uint8", "int16", "uint16", "float16", "float8_e5m2"])
+def test_casts_are_left_out_where_every_number_stays(source: str):
+    """numpy.can_cast(uint8, float8_e5m2) is true, and 18 becomes 16."""
+    start = np.arange(65536).astype(np.uint16).view(np.int16) if source != "uint8" else np.arange(256)
+    numbers = start.astype(dtype_of(source)).astype(np.float64)
+    for middle in (
+        "float16",
+        "float32",
+        "float64",
+        "bfloat16",
+        "float8_e5m2",
+        "float8_e4m3fn",
+        "int16",
+        "int32",
+        "uint8",
+    ):
+        with np.errstate(all="ignore"):
+            there = numbers.astype(dtype_of(middle)).astype(np.float64)
+        if not np.array_equal(numbers, there, equal_nan=True):
+            assert not _exact(dtype_of(source), dtype_of(middle)), middle
 
 
 def test_kept_for_a_reason():

@@ -21,7 +21,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs converted dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph bind bounded interpret verify reading signature scores report memory_limit source_files pictures records ops._masks ops._positions",
+    "ir": "attrs converted dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report memory_limit source_files pictures records ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",

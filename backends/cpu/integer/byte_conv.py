@@ -128,7 +128,7 @@ class Operand:
 def _operand(lo: CpuLowering, v: Value, out: Value) -> Operand:
     kind = operand_kind(v, out)
     assert kind, v
-    pixels = read_pixels(lo, v) if kind in VARYING else Pixels(lo.read(v).ref, 0, 0, 0)
+    pixels = read_pixels(lo, v, out.type.rank) if kind in VARYING else Pixels(lo.read(v).ref, 0, 0, 0)
     return Operand(v.dtype, kind, pixels)
 
 

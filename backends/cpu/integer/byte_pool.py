@@ -29,7 +29,7 @@ def wants_pixels(lo: CpuLowering, node: Node) -> bool:
 def emit_byte_pool(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     w = window_of(node)
-    x = read_pixels(lo, node.inputs[0])
+    x = read_pixels(lo, node.inputs[0], node.output.type.rank)
     y, own = write_pixels(lo, node.output)
     (_, in_h, in_w), (_, out_h, out_w), (_, k_h, k_w) = w.size, w.out, w.kernel
     (_, s_h, s_w), (_, d_h, d_w), (_, p_h, p_w) = w.stride, w.dilation, w.pad

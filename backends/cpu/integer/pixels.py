@@ -43,10 +43,21 @@ def has_neighbours(s: Storage) -> bool:
     return t.layout is None and (s.strides[1] == t.dtype.itemsize or t.extents[1] == 1)
 
 
-def read_pixels(lo: CpuLowering, v: Value) -> Pixels:
-    """A value of an image's shape; copied where its channels lie apart."""
+def read_pixels(lo: CpuLowering, v: Value, rank: int) -> Pixels:
+    """A value of the shape of an image of that rank, dims of 1 at its front apart; copied where its channels lie apart."""
     s = lo.strided(v)
-    return pixels_of(s if has_neighbours(s) else lo.read(v, True))
+    missing = rank - s.type.rank
+    if missing:
+        t = replace(s.type, shape=(1,) * missing + s.type.shape)
+        s = Storage(s.ref, t, (0,) * missing + s.strides)
+    if has_neighbours(s):
+        return pixels_of(s)
+    if not missing:
+        return pixels_of(lo.read(v, True))
+    y = Storage(Ref(Buffer(f"{v.name}/pixels", s.type.nbytes)), s.type, channels_last_strides(s.type), True)
+    info = StepInfo(0, (), ("Copy",), "copy_strided", "", "channels last", v.name, 0, 2 * s.type.nbytes)
+    emit_elements(lo, s, y, info)
+    return pixels_of(y)
 
 
 def write_pixels(lo: CpuLowering, v: Value) -> tuple[Pixels, Storage | None]:

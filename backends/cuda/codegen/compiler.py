@@ -5,6 +5,7 @@ All that graphc uses of numba-cuda's insides is here.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,10 +72,24 @@ def _numba_cuda() -> tuple[ModuleType, ModuleType, ModuleType]:
         )
     try:
         from numba.cuda import compiler, dispatcher
+        from numba.cuda.core import inline_closurecall, targetconfig
         from numba.cuda.cudadrv import nvvm
     except ImportError as error:
         raise UnsupportedError(f"numba-cuda {found} can't be imported: {error}", hint=REMEDY) from error
+    inline_closurecall.copy = SimpleNamespace(copy=copy.copy, deepcopy=_copy_of_block)
+    targetconfig.TargetConfig.values = _options
     return compiler, dispatcher, nvvm
+
+
+def _copy_of_block(block: Any) -> Any:
+    """For functions that are inlined: numba-cuda would copy the scope, of all their variables, once more for each block."""
+    return copy.deepcopy(block, {id(block.scope): block.scope})
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """Of a configuration, which each call of a function compares: without numba-cuda's checks of their names."""
+    given = config._values
+    return {name: given.get(name, option.default) for name, option in config.options.items()}
 
 
 def _numbers(text: str) -> tuple[int, int]:

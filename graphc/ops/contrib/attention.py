@@ -171,12 +171,12 @@ def _reference(
     if past_key is not None:
         k, v = np.concatenate([past_key, k], 2), np.concatenate([past_value, v], 2)
     (batch, _, queries, size), total = q.shape, k.shape[2]
-    numbers = np.zeros((1, 1, 1, 1)) if added is None else added
+    numbers = [] if added is None else [added]
     if mask is not None:
-        numbers = numbers + mask_reference(mask, batch, past, queries, total, attrs["mask_filter_value"])
+        numbers.append(mask_reference(mask, batch, past, queries, total, attrs["mask_filter_value"]))
     if attrs["unidirectional"]:
-        numbers = numbers + np.where(hidden_ahead(queries, total, past), LOWEST, 0)
-    found = attend(q, k, v, scale_of(attrs, size), added=numbers)
+        numbers.append(np.where(hidden_ahead(queries, total, past), LOWEST, 0))
+    found = attend(q, k, v, scale_of(attrs, size), added=sum(numbers) if numbers else None)
     return tuple(a.astype(dtype) for a in (flat(found.y), k, v, found.scores))
 
 

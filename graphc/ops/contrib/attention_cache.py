@@ -8,17 +8,6 @@ from graphc.graph import Builder, Value
 from graphc.types import Dim
 
 
-def emit_counted(b: Builder, index: Value, size: Dim) -> Value:
-    """The index, those below 0 moved out of range, so that what reads by it says so instead of counting from the end."""
-    zero, below = b.constant(0, np.int64), b.add("Sub", index, b.constant(size, np.int64))
-    return b.add("Where", b.add("Less", index, zero), below, index)
-
-
-def emit_within(b: Builder, index: Value, size: Dim) -> Value:
-    """The index, read from a table, which is an error where it is not between 0 and size - 1."""
-    return b.add("Gather", emit_range(b, size), emit_counted(b, index, size), axis=0)
-
-
 def emit_range(b: Builder, end: Dim) -> Value:
     return b.add("Range", *(b.constant(n, np.int64) for n in (0, end, 1)))
 

@@ -11,11 +11,12 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import Sizes, expect, macs, require_heads, scale_of, split
-from graphc.ops.contrib.attention_cache import emit_within, emit_written
+from graphc.ops.contrib.attention_cache import emit_written
 from graphc.ops.contrib.attention_masks import add, emit_mask, mask_reference
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
+from graphc.ops.within import emit_within
 from graphc.types import Shape, TensorType
 
 QUERY, KEY, VALUE, MASK, ADDED, PAST_KEY, PAST_VALUE, LENGTH, WIDTH, INDIRECTION, BIAS = range(11)
@@ -141,7 +142,8 @@ def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
         pasts = call.inputs[PAST_KEY : PAST_VALUE + 1]
         if attrs.past_present_share_buffer:
             at = b.add("Cast", b.add("Reshape", call.inputs[LENGTH], b.constant([1], np.int64)), to=INT64)
-            at = b.add("Expand", emit_within(b, at, s.past), b.constant([s.batch], np.int64))
+            at = emit_within(b, at, s.past, "past_sequence_length", "the positions of the buffer", call.op.name)
+            at = b.add("Expand", at, b.constant([s.batch], np.int64))
             lengths = b.add("Add", at, b.constant(1, np.int64))
             keys = [emit_written(b, past, new, at) for past, new in zip(pasts, keys)]
         else:

@@ -18,11 +18,12 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect, require_added, split
-from graphc.ops.contrib.attention_cache import emit_range, emit_within, emit_written
+from graphc.ops.contrib.attention_cache import emit_range, emit_written
 from graphc.ops.contrib.attention_scores import attend, columns, emit_attend, emit_flat, emit_heads, flat, heads_of
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.contrib.rotary import emit_positions, emit_rotary, require_columns, rotated
 from graphc.ops.precision import widen
+from graphc.ops.within import emit_within
 from graphc.types import Dim, Shape, TensorType, prod
 
 QUERY, KEY, VALUE, PAST_KEY, PAST_VALUE, LENGTHS, TOTAL, COS, SIN, POSITIONS, ADDED, SINK = range(12)
@@ -256,22 +257,23 @@ def _lengthened(b: Builder, x: Value, room: Dim, axis: int = 2) -> Value:
 
 @where_static
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
-    s, attrs = _sizes(call), call.attrs
+    s, attrs, of = _sizes(call), call.attrs, call.op.name
     q, k, v = _operands(b, call, s)
     row = b.constant([-1], np.int64)
     last = b.add("Cast", b.add("Reshape", call.inputs[LENGTHS], row), to=INT64)
-    lengths = b.add("Add", emit_within(b, last, s.present), b.constant(1, np.int64))
+    last = emit_within(b, last, s.present, "seqlens_k", "the positions of the cache", of)
+    lengths = b.add("Add", last, b.constant(1, np.int64))
     valid = None
     if call.has(QUERY_LENGTHS):
         valid = b.add("Cast", b.add("Reshape", call.inputs[QUERY_LENGTHS], row), to=INT64)
-        valid = emit_within(b, valid, s.queries + 1)
+        valid = emit_within(b, valid, s.queries + 1, "query_seqlens", "the number of queries", of)
     before = None
     if valid is None and _is_prompt(s):
         call.ignore(PAST_KEY, PAST_VALUE)
     else:
         before = b.add("Sub", lengths, b.constant(s.queries, np.int64) if valid is None else valid)
         if valid is not None or s.queries > 1:
-            before = emit_within(b, before, s.cache + 1)
+            before = emit_within(b, before, s.cache + 1, "past length", "the positions of the cache", of)
     if not attrs.do_rotary:
         call.ignore(COS, SIN, POSITIONS)
     else:

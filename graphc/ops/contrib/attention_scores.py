@@ -20,7 +20,7 @@ class Attended(NamedTuple):
 def attend(q, k, v, scale: float, *, softcap: float = 0.0, added=None, seen=None, sink=None) -> Attended:
     """softmax(softcap(q kᵀ · scale) + added) v over the keys that are `seen`; sink [heads]: one more logit, in the denominator only.
 
-    A query that sees nothing has the result 0.
+    A query from which `added` or `seen` hides everything has the result 0.
     """
     group = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
@@ -33,7 +33,8 @@ def attend(q, k, v, scale: float, *, softcap: float = 0.0, added=None, seen=None
     if sink is not None:
         sink = sink.reshape(-1, 1, 1).astype(q.dtype)
         top = np.maximum(top, sink)
-    top = np.where(np.isfinite(top), top, 0)
+    if seen is not None or added is not None or sink is not None:
+        top = np.where(np.isfinite(top), top, 0)
     powers = np.exp(shown - top)
     total = powers.sum(-1, keepdims=True) + (0 if sink is None else np.exp(sink - top))
     weights = powers / np.where(total == 0, 1, total)

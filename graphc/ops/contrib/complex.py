@@ -9,6 +9,7 @@ from graphc.op import Attr, Call, Case, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import in_float32
+from graphc.ops.signal import as_complex
 from graphc.types import Shape, TensorType, broadcast
 
 
@@ -29,8 +30,8 @@ def _product_type(call: Call) -> list[TensorType]:
 
 def _product(sign: int):
     def reference(a, b):
-        x, y = a[..., 0] + 1j * a[..., 1], b[..., 0] + sign * 1j * b[..., 1]
-        return np.stack([(x * y).real, (x * y).imag], -1)
+        (ar, ai), (br, bi) = (a[..., 0], a[..., 1]), (b[..., 0], sign * b[..., 1])
+        return np.stack([ar * br - ai * bi, ai * br + ar * bi], -1)
 
     def expand(b: Builder, call: Call) -> Value:
         (ar, ai), (br, bi) = (b.add("Split", v, b.constant([1, 1], np.int64), axis=-1, outputs=2) for v in call.inputs)
@@ -88,7 +89,7 @@ def _rfft(x, signal_ndim, **attrs):
 
 
 def _irfft(x, signal_ndim, **attrs):
-    z = x[..., 0] + 1j * x[..., 1]
+    z = as_complex(x)
     return np.fft.irfftn(z, axes=range(z.ndim - signal_ndim, z.ndim))
 
 

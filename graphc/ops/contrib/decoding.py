@@ -9,9 +9,9 @@ from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Op, Samples, Tensor, register
 from graphc.ops.contract import FLOAT_NAMES, differ, require_dtype
 from graphc.ops.contrib.attention import expect
-from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import DOMAIN, contrib, where_static
 from graphc.ops.index import dim_of_data
+from graphc.ops.within import emit_within
 from graphc.types import TensorType
 
 INT64 = np.dtype(np.int64)
@@ -63,7 +63,7 @@ def _expand_repeat(b: Builder, call: Call) -> Value:
     tokens = b.add("Where", repeats, part(n - 1, count), b.constant(0, INT64))
     lowest, highest = (b.constant(sign * np.inf, scores.dtype) for sign in (-1, 1))
     banned = b.add("Where", repeats, lowest, highest)
-    tokens = emit_counted(b, tokens, scores.shape[1])
+    tokens = emit_within(b, tokens, scores.shape[1], "token", "the scores", call.op.name)
     return b.add("ScatterElements", scores, tokens, banned, axis=1, reduction="min")
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.contract import FLOAT_NAMES, require_dtype, require_same_dtype
+from graphc.ops.contract import FLOAT_NAMES, operand_name, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
-from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
+from graphc.ops.within import emit_within
 from graphc.types import TensorType
 
 IDS, SEGMENTS, WORDS, POSITIONS, SEGMENT_ROWS, GAMMA, BETA, MASK, POSITION_IDS = range(9)
@@ -83,18 +83,18 @@ def _reference(
 def _expand(b: Builder, call: Call) -> tuple[Value, ...]:
     batch, length = call.shape(IDS)
 
-    def rows(table: int, ids: Value) -> Value:
-        t = call.inputs[table]
-        return b.add("Gather", t, emit_counted(b, b.add("Cast", ids, to=INT64), t.shape[0]), axis=0)
+    def rows(table: int, ids: int) -> Value:
+        t, (what, where) = call.inputs[table], (operand_name(call, i) for i in (ids, table))
+        return b.add("Gather", t, emit_within(b, call.inputs[ids], t.shape[0], what, where, call.op.name), axis=0)
 
-    total = rows(WORDS, call.inputs[IDS])
+    total = rows(WORDS, IDS)
     if call.has(POSITION_IDS):
-        at = rows(POSITIONS, call.inputs[POSITION_IDS])
+        at = rows(POSITIONS, POSITION_IDS)
     else:
         at = b.add("Slice", call.inputs[POSITIONS], *(b.constant([n], np.int64) for n in (0, length, 0)))
     total = b.add("Add", total, at)
     if call.has(SEGMENTS):
-        total = b.add("Add", total, rows(SEGMENT_ROWS, call.inputs[SEGMENTS]))
+        total = b.add("Add", total, rows(SEGMENT_ROWS, SEGMENTS))
     elif call.has(SEGMENT_ROWS):  # all of them are the first segment
         first = b.add("Slice", call.inputs[SEGMENT_ROWS], *(b.constant([n], np.int64) for n in (0, 1, 0)))
         total = b.add("Add", total, first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 
 import numpy as np
@@ -70,7 +71,7 @@ def _gemm_type(call: Call) -> list[TensorType]:
 
 def _gemm_gelu(x, w, bias=None):
     v = x @ w + (0 if bias is None else bias)
-    return 0.5 * v * (1 + np.tanh(0.7978845608 * (v + 0.044715 * v**3)))
+    return 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
 
 
 def _expand_gemm(b: Builder, call: Call) -> Value:

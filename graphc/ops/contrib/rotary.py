@@ -8,7 +8,6 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
 from graphc.ops.contract import FLOAT_NAMES, differ, operand_name, require_dtype, require_same_dtype
-from graphc.ops.contrib.attention_cache import emit_counted
 from graphc.ops.contrib.record import contrib, where_static
 from graphc.ops.precision import widen
 from graphc.types import Dim, Shape, TensorType
@@ -104,7 +103,6 @@ def emit_positions(b: Builder, first: Value, batch: Dim, length: Dim) -> Value:
 def emit_rotary(b: Builder, x: Value, tables, positions: Value, heads: Dim, interleaved: bool) -> Value:
     """ONNX's operator. x [batch, sequence, hidden] or by heads. A position that no table has is an error."""
     cos, sin = tables
-    positions = emit_counted(b, positions, cos.shape[0])
     return b.add(
         "RotaryEmbedding",
         x,
