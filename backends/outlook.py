@@ -7,6 +7,7 @@ from typing import Any
 
 from graphc.bounded import bounded
 from graphc.graph import Graph, Node, Value
+from graphc.lower.held import inside
 from graphc.lower.registry import Registry
 from graphc.objects import ObjectType, is_object
 from graphc.op import Deferred
@@ -85,7 +86,7 @@ class _Outlook:
             for inner in graph.nodes:
                 host, reason = self._where(inner, planned)
                 if host:
-                    return True, f"its body has {inner.op.name} '{inner.name}': {reason}"
+                    return True, inside("its body", inner, reason)
         n, first = node.attrs.get("n_states", 0), 2 if node.op.name == "Loop" else 0
         for before, after in zip(node.inputs[first : first + n], node.outputs):
             if before.type != after.type:

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 ONNX_SUFFIXES = (".onnx", ".pb")
 YAML_SUFFIXES = (".yaml", ".yml")
 
+_TORCH = "torch.onnx.export(model, (example,), 'm.onnx', dynamo=True) in Python, with the model that it was saved from"
+EXPORTS = {  # how models in files of other frameworks become ONNX
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".pt2": "torch.export.load('FILE') in Python, then torch.onnx.export of it",
+    ".ckpt": _TORCH,
+    ".bin": "optimum-cli export onnx --model FOLDER OUT for weights of transformers, else " + _TORCH,
+    ".safetensors": "optimum-cli export onnx --model FOLDER OUT for weights of transformers, "
+    "or a YAML model that names the file under `weights:`",
+    ".tflite": "python -m tf2onnx.convert --tflite FILE --output m.onnx (pip install tf2onnx)",
+    ".h5": "keras.models.load_model('FILE').export('m.onnx', format='onnx') in Python",
+    ".keras": "keras.models.load_model('FILE').export('m.onnx', format='onnx') in Python",
+    ".pdmodel": "paddle2onnx --model_dir FOLDER --model_filename FILE --save_file m.onnx",
+    ".joblib": "skl2onnx.to_onnx(model, example, options={'zipmap': False}) in Python for one of scikit-learn",
+    ".pkl": "skl2onnx.to_onnx(model, example, options={'zipmap': False}) in Python for one of scikit-learn",
+}
+
 
 def load(source: Any, reading: Reading = AS_IT_IS) -> Graph:
     """A graph from the path of an .onnx or .yaml file, the bytes of an ONNX file, or an onnx.ModelProto.
@@ -114,9 +131,9 @@ def _is_yaml(source: Any) -> bool:
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix not in ONNX_SUFFIXES + YAML_SUFFIXES:
-        raise LoadError(
-            f"'{path}': unknown suffix '{suffix}'", hint=f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
-        )
+        known = f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
+        export = f"; to ONNX: {EXPORTS[suffix]}" if suffix in EXPORTS else ""
+        raise LoadError(f"'{path}': unknown suffix '{suffix}'", hint=known + export)
     if source_files.held(path) is None and (what := _fault(path)):
         raise LoadError(f"'{source_files.shown(path)}' {what}", hint="check the path")
     return suffix in YAML_SUFFIXES

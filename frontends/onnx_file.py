@@ -40,6 +40,12 @@ class ModelFile:
     raw: dict[int, np.ndarray] = field(default_factory=dict)
 
 
+_NOT_ONNX = (
+    "pass a ModelProto file (.onnx); a model of TensorFlow becomes one by python -m tf2onnx.convert --saved-model FOLDER "
+    "--output m.onnx (--graphdef FILE --inputs … --outputs … for a frozen graph)"
+)
+
+
 def read_model(source: str | os.PathLike | bytes | ModelProto) -> ModelFile:
     """A path, the bytes of a file, or a ModelProto. Raises LoadError when it can't be read or is not an ONNX model."""
     if isinstance(source, ModelProto):
@@ -71,6 +77,8 @@ def _read(f: BinaryIO | mmap.mmap, size: int, path: Path | None) -> ModelFile:
             raise LoadError(f"{name or 'model'}: it is nested too deeply", hint=hint) from None
         what = f"not an ONNX model, or a damaged one ({e})" if size else "the file is empty"
         hint = "if it was downloaded, check that it is complete; Git LFS pointers are text files of about 130 bytes"
+        if path is not None and path.suffix.lower() == ".pb":
+            hint = _NOT_ONNX
         raise LoadError(f"{name or 'model'}: {what}", hint=hint) from None
     return _checked(ModelFile(proto, name, Folder.of(path) if path else None, scan.raw))
 
@@ -78,7 +86,7 @@ def _read(f: BinaryIO | mmap.mmap, size: int, path: Path | None) -> ModelFile:
 def _checked(model: ModelFile) -> ModelFile:
     name = model.file or "model"
     if not model.proto.HasField("graph"):
-        raise LoadError(f"{name}: not an ONNX model: it has no graph", hint="pass a ModelProto file (.onnx)")
+        raise LoadError(f"{name}: not an ONNX model: it has no graph", hint=_NOT_ONNX)
     if any(isinstance(text, bytes) for text in _texts(model.proto)):
         raise LoadError(f"{name}: a name in it is not UTF-8", hint="the file is damaged: export it again")
     return model

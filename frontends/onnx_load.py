@@ -587,9 +587,12 @@ def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
     domain = f" of domain '{proto.domain}'" if proto.domain not in DEFAULT_DOMAINS else ""
     if proto.domain in _HINTS:
         return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint=_HINTS[proto.domain])
-    close = get_close_matches(operator_name(proto), known, 2, 0.8)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return UnsupportedError(
-        f"operator '{proto.op_type}'{domain} is not supported",
-        hint=f"{hint}see docs/operators.md for what is; export with standard operators or as a model function",
-    )
+    name = operator_name(proto)
+    own = name.rpartition("::")[0]
+    listed = f" {own}" if own and any(k.startswith(f"{own}::") for k in known) else ""
+    hints = [f"`graphc operators{listed}` lists what is", "export with standard operators or as a model function"]
+    if own == "com.microsoft":  # programs write these names, and do not misspell them
+        hints.insert(0, "graphc has other operators of ONNX Runtime's own, and not this one")
+    elif close := get_close_matches(name, known, 2, 0.8):
+        hints.insert(0, f"did you mean {' or '.join(close)}?")
+    return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint="; ".join(hints))

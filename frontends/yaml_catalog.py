@@ -227,7 +227,9 @@ class Catalog:
             if scope.open or not written and (self.main.open or name in self.main.lost):
                 raise Poisoned
             known = [*scope.blocks, *layers(), *named_ops(), *STRUCTURES]
-            hint = did_you_mean(name, known) or "docs/yaml.md lists the layers; a block is defined under `blocks:`"
+            hint = (
+                did_you_mean(name, known) or "`graphc operators` lists the layers; a block is defined under `blocks:`"
+            )
             raise _unknown(place, f"unknown layer '{name}'", name, hint)
         return found
 

@@ -220,7 +220,7 @@ class FileWeights:
         shown = name if recipe.is_plain else f"[{', '.join(recipe.names)}]"
         if layer in GATES:
             return f"its gates are in another order in other frameworks: {{name: {shown}, gates: {GATES[layer][0]}}} " \
-                f"({GATES[layer][1]}): docs/yaml.md, Weights"  # fmt: skip
+                f"({GATES[layer][1]})"  # fmt: skip
         if not recipe.is_plain:
             return f"if the elements are in the right order: {{name: {shown}, reshape: true}}"
         if found == shape[::-1]:
@@ -245,7 +245,7 @@ class FileWeights:
             if any(e.hint == SIDES for e in rules):
                 return rules
             return [*rules, self.where.error(f"{self.store.name} has none of the {len(self.asked)} weights of the model: it holds {theirs} …, "
-                f"and the model wants {ours} …", "say which is which by `rename`: docs/yaml.md, Weights; `graphc show --weights` lists them")]  # fmt: skip
+                f"and the model wants {ours} …", "say which is which by `rename`; `graphc show --weights` lists them")]  # fmt: skip
         out = list(self.wrong)
         for name, (ours, shape, where, recipe) in self.missing.items():
             called = f" (weight '{ours}')" if name != ours else ""

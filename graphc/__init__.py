@@ -157,6 +157,10 @@ def quantize(
     )
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:  # the rest is loaded when first used, so that `import graphc` stays light
     if name == "Model":
         from graphc.model import Model

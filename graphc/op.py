@@ -422,7 +422,7 @@ def get_op(name: str) -> Op:
         close = get_close_matches(name, _REGISTRY, 3, 0.7)
         raise UnsupportedError(
             f"unknown operator '{name}'",
-            hint=f"did you mean {' or '.join(close)}?" if close else "see docs/operators.md for what is supported",
+            hint=f"did you mean {' or '.join(close)}?" if close else "`graphc operators` lists what is supported",
         )
     return op
 

@@ -38,6 +38,7 @@ def bench(
     shapes: tuple,
     batch: int | None,
     seed: int,
+    cast: bool,
     rounds: int,
     profile: bool,
     trace: Path | None,
@@ -50,7 +51,7 @@ def bench(
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
+        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:
         plan.require_times()

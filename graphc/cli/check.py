@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,15 +13,18 @@ from graphc.cli.console import many, progress_bars, stop
 from graphc.cli.excerpt import shown
 from graphc.cli.feeds import make_plan
 from graphc.cli.layers import short_type
-from graphc.cli.options import compile_options, model_argument, open_model, plan_options
+from graphc.cli.options import compile_options, model_argument, open_backend, open_model, plan_options
+from graphc.cli.passes import types_after
+from graphc.dims import UNKNOWN
 from graphc.errors import CheckError, GraphcError, InputError, NoNetError, of_readings
 from graphc.source_files import Files
-from graphc.types import numbers
+from graphc.types import TensorType, numbers
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
     from graphc.reading import Reading
     from graphc.report import Pending, Plan
+    from graphc.signature import Spec
 
 MAX_WARNINGS = 50
 
@@ -84,18 +87,19 @@ def _tell(
             click.echo(
                 f"{title}: no problems, {many(len(graph.nodes), 'node')}; what runs where depends on the inputs: {error}"
             )
-            _list(_later(compiled.outlook()))
+            _list([*_inputs(compiled.inputs, {}), *_later(compiled.outlook())])
             return
         except CheckError as error:
             _stop_with(title, error.problems)
     _list([f"warning: {note}" for done in plan.passes if done.name == HeldGraphs.name for note in done.notes])
     click.echo(f"{title}: no problems, {many(len(graph.nodes), 'node')}, {many(len(plan.steps), 'step')}")
     own = {spec.name for spec in compiled.inputs if spec.content is None}  # the others were taken apart
-    types = compiled.result_types({name: numbers(d) for name, d in plan.shapes.items() if name in own})
-    results = [
-        f"{name} {'of a shape that follows from data' if t is None else short_type(t)}" for name, t in types.items()
-    ]
-    click.echo(f"results: {', '.join(results)}")
+    given = {name: numbers(d) for name, d in plan.shapes.items() if name in own}
+    _list(_inputs(compiled.inputs, given, assumed=not (shapes or inputs or batch)))
+    types = compiled.result_types(given)
+    if None in types.values() and not plan.pending:
+        types = types_after(compiled.source_graph, open_backend(**settings), settings["disable"], given)
+    click.echo(f"results: {', '.join(f'{_quoted(name)} {_result(t)}' for name, t in types.items())}")
     hosted = hosted_nodes(plan)
     measured = [
         f"  {s.label}: {s.algorithm}; {s.reason}" for s in plan.steps if settings["tune"] and "measured" in s.reason
@@ -109,6 +113,34 @@ def _tell(
             f"behind them {many(len(plan.pending), 'node')}, planned when the model runs, for each shape that turns up:"
         )
         _list(_later(plan.pending))
+
+
+def _inputs(specs: Sequence[Spec], given: Mapping[str, Sequence[int]], assumed: bool = False) -> list[str]:
+    """Names and types of the inputs, and the sizes that open dims have. assumed: nobody has said any."""
+    sizes = {
+        dim if dim != str(UNKNOWN) else f"the first of {spec.name}": size
+        for spec in specs
+        for dim, size in zip(spec.shape or (), given.get(spec.name, ()))
+        if isinstance(dim, str)
+    }
+    lines = [f"inputs: {', '.join(map(_input, specs))}"] if specs else []
+    if not sizes:
+        return lines
+    others = " is assumed: --batch, --shape or --size say others" if assumed else ""
+    return [*lines, f"  {', '.join(f'{dim} = {size}' for dim, size in sizes.items())}{others}"]
+
+
+def _input(spec: Spec) -> str:
+    return f"{_quoted(spec.name)} {str(spec).removeprefix(f'{spec.name}: ')}"
+
+
+def _result(t: TensorType | None) -> str:
+    return "of a shape that only running the model tells" if t is None else short_type(t)
+
+
+def _quoted(name: str) -> str:
+    """A name that might be taken for something else in quotes."""
+    return name if name.isidentifier() else f"'{name}'"
 
 
 def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
@@ -147,4 +179,14 @@ def _grouped(nodes: Iterable[tuple[str, str, str]]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for op, reason, name in nodes:
         found.setdefault((op, reason), []).append(name)
-    return [f"{op} × {len(names)}, {reason}: {', '.join(names)}" for (op, reason), names in found.items()]
+    return [f"{op} × {len(names)}, {_of(op, reason)}{_listed(op, names)}" for (op, reason), names in found.items()]
+
+
+def _of(op: str, reason: str) -> str:
+    """A reason, which need not name the operator again."""
+    return reason.removeprefix(f"{op} ")
+
+
+def _listed(op: str, names: Sequence[str]) -> str:
+    """Nodes by name, where that tells more than the operator does."""
+    return "" if names == [op.rpartition("::")[2]] else f": {', '.join(names)}"

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from graphc.cli.console import progress_bars, stop
+from graphc.cli.console import many, progress_bars
+from graphc.cli.difference import Difference, describe, steps, told
 from graphc.cli.feeds import load_graph, make_feeds
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.passes import removable, stages_of_parts
+from graphc.cli.rounding import OWN, UNITS, alone, as_operand, drift, excused
+from graphc.dtypes import is_integer
 from graphc.graph import Graph, Node, Value
-from graphc.objects import tensors_of
+from graphc.objects import given_back
 
 if TYPE_CHECKING:
     from graphc.model import Model
+
+SEARCH = 60  # seconds after which no further compilation begins that only tells more of a difference
 
 
 @click.command()
@@ -38,57 +44,116 @@ def compare(
     shapes: tuple,
     batch: int | None,
     seed: int,
+    cast: bool,
     tolerance: float,
     disable: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Compare MODEL with NumPy, node by node.
 
-    Names the first node that differs, and the passes and parts of the backend without which it does not; exits with 1.
+    Names the first node that differs on the same operands, and the passes and parts of the backend without which it does not;
+    exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed)
+    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast)
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
     target = settings["target"]
     with progress_bars() as progress:
-        trial = Trial(feeds, tolerance, partial(open_model, **settings, progress=progress), disable)
-        nodes = compare_nodes(graph, values, feeds, trial.compiled)
-        expected = {d.value: d.expected for d in nodes}
-        first = next((d for d in nodes if not d.error <= tolerance), None)
+        trial = Trial(feeds, partial(open_model, **settings, progress=progress), disable)
+        taps = Taps(graph, values, feeds)
+        wanted = Wanted(taps.expected(), tolerance)
+        actual = taps.actual(trial.compiled)
+        nodes = taps.differences(actual, wanted.values)
+        off = [d for d in nodes if not wanted.accepts(d)]
+        unequal = [d for d in (taps.on_same_operands(d, actual) for d in off) if not wanted.accepts(d)]
+        first = next((d for d in unequal if not taps.excused(d, actual, tolerance)), None)
         if first is not None:
-            tapped = with_results(graph, [v for _, v in values])
-            stop(1, describe(first) + remedy(tapped, {first.value: first.expected}, trial, target))
-        wrong = trial.differences(graph, expected)
+            click.echo(describe(first), err=True)
+            search_remedy(partial(taps.agrees, first, trial, wanted), trial, target)
+            raise click.exceptions.Exit(1)
+        differing = trial.differences(graph, wanted)
+        moved = drift(graph, feeds, wanted.values, say) if differing else {}
+        wrong = [d for d in differing if not (wanted.accepts(replace(d, expected=actual[d.value])))]
+        wanted = replace(wanted, moved=moved)
+        wrong = [d for d in wrong if not wanted.accepts(d)]
         if wrong:
             said = ", ".join(f"{d.name} (error {d.error:.2e})" for d in wrong)
-            part, first = smallest_wrong(graph, wrong[0], expected, trial)
-            found = describe(first) + remedy(part, expected, trial, target)
-            stop(1, f"every node alone agrees, but the whole model differs in {said}\n{found}")
-    worst = max((d.error for d in nodes), default=0.0)
+            say(f"every node alone agrees, but the whole model differs in {said}")
+            part, first = smallest_wrong(graph, wrong[0], wanted, trial)
+            say(describe(first))
+            search_remedy(lambda without: not trial.differences(part, wanted, (without,)), trial, target)
+            raise click.exceptions.Exit(1)
+    same = " on the same operands" if off else ""
     click.echo(
-        f"{len(nodes)} values of {len(graph.nodes)} nodes agree within {tolerance:g}, and so does the whole model"
+        f"{len(nodes)} values of {len(graph.nodes)} nodes agree within {tolerance:g}{same}, and so does the whole model"
     )
-    click.echo(f"worst error {worst:.2e} of a value's scale")
+    for line in explained(off, unequal, differing, moved, tolerance):
+        click.echo(line)
+    if not off:
+        worst = max((d.error for d in nodes), default=0.0)
+        click.echo(f"worst error {worst:.2e} of a value's scale")
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A result on the target and in NumPy: `name` of a graph, and the node that makes it."""
+def say(text: str) -> None:
+    click.echo(text, err=True)
 
-    name: str
-    node: Node
-    value: Value
-    actual: Any
-    expected: Any
 
-    @property
-    def error(self) -> float:
-        return error_of(self.actual, self.expected)
+def explained(
+    off: Sequence[Difference],
+    unequal: Sequence[Difference],
+    differing: Sequence[Difference],
+    moved: Mapping[Value, float],
+    tolerance: float,
+) -> list[str]:
+    """What is said of differences that rounding explains. off: from the inputs on; unequal: of nodes on the same operands;
+    differing: of the whole model."""
+    lines = []
+    if off:
+        first = off[0]
+        lines.append(
+            f"{many(len(off), 'value')} differ where NumPy computes from the inputs on, because what leads there is rounded otherwise; "
+            f"first {first.node.op.name} '{first.node.name}': {told(first.actual, first.expected)}"
+        )
+    codes = [d for d in unequal if isinstance(d.expected, np.ndarray) and is_integer(d.expected.dtype)]
+    if codes:
+        apart = [steps(d.actual, d.expected) for d in codes]
+        most = int(max(a.max() for a in apart))
+        away, total = sum(int(np.count_nonzero(a)) for a in apart), sum(a.size for a in apart)
+        lines.append(
+            f"{away} of {total} elements of {many(len(codes), 'result')} of integers are off, by {many(most, 'step')} at most: what is "
+            f"rounded there lies within {tolerance:g} of its scale from halfway"
+        )
+    others = [d for d in unequal if d not in codes]
+    if others:
+        worst = max(others, key=lambda d: d.error)
+        lines.append(
+            f"{many(len(others), 'result')}, by {worst.error:.1e} at most ({worst.node.op.name} '{worst.node.name}'), differ no more than "
+            f"NumPy's do when operands move by {UNITS} units in the last place"
+        )
+    for d in differing:
+        why = "the model enlarges rounding" if d.error <= OWN * moved[d.value] else "it follows from the values above"
+        lines.append(
+            f"{d.name} is {d.error:.1e} of its scale from NumPy's, which itself moves by {moved[d.value]:.1e} when inputs and "
+            f"results of nodes move by {UNITS} units in the last place: {why}"
+        )
+    return lines
 
 
 Build = Callable[[Graph], "Model"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is expected of values. moved: by how much of its scale the reference moves by rounding, where that was asked."""
+
+    values: Mapping[Value, Any]
+    tolerance: float
+    moved: Mapping[Value, float] = field(default_factory=dict)
+
+    def accepts(self, difference: Difference) -> bool:
+        return difference.within(max(self.tolerance, OWN * self.moved.get(difference.value, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -96,24 +161,68 @@ class Trial:
     """How graphs are compared. build(graph, disable=names): compiles one; disabled: what the user leaves out."""
 
     feeds: Mapping[str, np.ndarray]
-    tolerance: float
     build: Callable[..., Model]
     disabled: tuple[str, ...]
 
     def compiled(self, graph: Graph, without: tuple[str, ...] = ()) -> Model:
         return self.build(graph, disable=(*self.disabled, *without))
 
-    def differences(
-        self, graph: Graph, expected: Mapping[Value, np.ndarray], without: tuple[str, ...] = ()
-    ) -> list[Difference]:
-        """Results of a graph that are not as expected, in order; what nothing is expected of is not looked at."""
+    def differences(self, graph: Graph, wanted: Wanted, without: tuple[str, ...] = ()) -> list[Difference]:
+        """Results of a graph that are not as wanted, in order; what nothing is expected of is not looked at."""
         makers = graph.producers()
-        looked_at = [(n, v) for n, v in zip(graph.output_names, graph.outputs) if v in expected]
+        looked_at = [(n, v) for n, v in zip(graph.output_names, graph.outputs) if v in wanted.values]
         if not looked_at:
             return []
         results = self.compiled(graph, without).run(self.feeds)
-        found = (Difference(n, makers[v], v, results[n], expected[v]) for n, v in looked_at)
-        return [d for d in found if not d.error <= self.tolerance]
+        found = (Difference(n, makers[v], v, results[n], wanted.values[v]) for n, v in looked_at)
+        return [d for d in found if not wanted.accepts(d)]
+
+
+class Taps:
+    """Results of nodes, from a copy of a graph that gives them all out, so that nothing is fused away."""
+
+    def __init__(self, graph: Graph, values: Sequence[tuple[Node, Value]], feeds: Mapping[str, Any]) -> None:
+        self.graph = with_results(graph, [v for _, v in values])
+        self._makers = values
+        self._feeds = feeds
+
+    def expected(self) -> dict[Value, Any]:
+        """The reference's, of the graph as it stands: passes are among what is compared."""
+        from graphc.backends import reference
+
+        return self._by_value({n: given_back(a) for n, a in reference.run(self.graph, self._feeds).items()})
+
+    def actual(self, build: Build) -> dict[Value, Any]:
+        return self._by_value(build(self.graph).run(self._feeds))
+
+    def _by_value(self, results: Mapping[str, Any]) -> dict[Value, Any]:
+        return {v: results[n] for n, v in zip(self.graph.output_names, self.graph.outputs)}
+
+    def differences(self, actual: Mapping[Value, Any], expected: Mapping[Value, Any]) -> list[Difference]:
+        names = self.graph.output_names
+        return [Difference(n, node, v, actual[v], expected[v]) for n, (node, v) in zip(names, self._makers)]
+
+    def operands(self, node: Node, actual: Mapping[Value, Any]) -> list[np.ndarray | None]:
+        """What the node got on the target."""
+        fed = {v: self._feeds[v.name] for v in self.graph.inputs}
+        return [
+            None if v is None else v.data if v.is_const else as_operand(actual[v] if v in actual else fed[v], v.type)
+            for v in node.inputs
+        ]
+
+    def on_same_operands(self, d: Difference, actual: Mapping[Value, Any]) -> Difference:
+        """From what the reference makes of what the node got on the target."""
+        results = alone(d.node, self.operands(d.node, actual))
+        return replace(d, expected=results[d.node.outputs.index(d.value)])
+
+    def excused(self, d: Difference, actual: Mapping[Value, Any], tolerance: float) -> bool:
+        return excused(d.node, d.node.outputs.index(d.value), d.actual, self.operands(d.node, actual), tolerance)
+
+    def agrees(self, wrong: Difference, trial: Trial, wanted: Wanted, without: str) -> bool:
+        """Is that result right on its operands once something is left out?"""
+        actual = self.actual(partial(trial.compiled, without=(without,)))
+        again = self.on_same_operands(replace(wrong, actual=actual[wrong.value]), actual)
+        return wanted.accepts(again) or self.excused(again, actual, wanted.tolerance)
 
 
 def comparable(graph: Graph) -> tuple[list[Node], list[tuple[Node, Value]]]:
@@ -130,37 +239,28 @@ def comparable(graph: Graph) -> tuple[list[Node], list[tuple[Node, Value]]]:
     return random, values
 
 
-def compare_nodes(
-    graph: Graph, values: list[tuple[Node, Value]], feeds: Mapping[str, np.ndarray], build: Build
-) -> list[Difference]:
-    """Every value of `values`, from a copy of the graph that gives them all out, so that nothing is fused away."""
-    from graphc.backends import reference  # as the graph stands: passes are among what is compared
-
-    tapped = with_results(graph, [v for _, v in values])
-    expected = reference.run(tapped, feeds)
-    actual = build(tapped).run(feeds)
-    return [Difference(name, *at, actual[name], expected[name]) for name, at in zip(tapped.output_names, values)]
-
-
 def with_results(graph: Graph, values: Sequence[Value]) -> Graph:
     """The graph with other results."""
     names = tuple(f"{i}:{v.name}" for i, v in enumerate(values))
     return replace(graph, outputs=tuple(values), output_names=names, states=())
 
 
-def smallest_wrong(
-    graph: Graph, known: Difference, expected: Mapping[Value, np.ndarray], trial: Trial
-) -> tuple[Graph, Difference]:
+def smallest_wrong(graph: Graph, known: Difference, wanted: Wanted, trial: Trial) -> tuple[Graph, Difference]:
     """A beginning of the graph that differs though it does not without its last node, and its first result that does.
 
-    known: of the whole graph, which may be the only one that differs.
+    known: of the whole graph, which may be the only one that differs. Says where it stopped for lack of time.
     """
     right, wrong = 0, len(graph.nodes)
     found = graph, known
+    end = time.monotonic() + SEARCH
+    say(f"looking for the shortest beginning of its {many(wrong, 'node')} that differs, for {SEARCH} s at most")
     while wrong - right > 1:
+        if time.monotonic() > end:
+            say(f"stopped there: the first {right} nodes agree, the first {wrong} differ")
+            break
         middle = (right + wrong) // 2
         part = beginning(graph, middle)
-        differences = trial.differences(part, expected)
+        differences = trial.differences(part, wanted)
         if differences:
             wrong, found = middle, (part, differences[0])
         else:
@@ -175,70 +275,21 @@ def beginning(graph: Graph, count: int) -> Graph:
     return with_results(replace(graph, nodes=inside), [v for n in inside for v in n.outputs if v in needed])
 
 
-def remedy(graph: Graph, expected: Mapping[Value, np.ndarray], trial: Trial, target: str) -> str:
-    """What a graph that differs agrees without: parts of the backend with their stages, and passes. Later ones first: without
-    an earlier one, a later one may find nothing to do. '' where none helps."""
+def search_remedy(agrees: Callable[[str], bool], trial: Trial, target: str) -> None:
+    """Say what it agrees without: parts of the backend with their stages, and passes. Later ones first: without an earlier
+    one, a later one may find nothing to do."""
     stages = stages_of_parts(target)
-
-    def agrees(without: str) -> bool:
+    names = [n for n in reversed(removable(target)) if n not in trial.disabled]
+    end = time.monotonic() + SEARCH
+    if names:
+        say(f"leaving out one of {len(names)} passes and parts after the other, for {SEARCH} s at most")
+    for i, name in enumerate(names):
+        if time.monotonic() > end:
+            say(f"  not tried any more: {', '.join(f'--disable {n}' for n in names[i:])}")
+            return
         try:
-            return not trial.differences(graph, expected, (without,))
+            helps = agrees(name)
         except Exception:  # what can't even be compiled is no remedy
-            return False
-
-    names = [n for n in reversed(removable(target)) if n not in trial.disabled and agrees(n)]
-    kinds = [f"stage {stages[n]}" if n in stages else "a pass" for n in names]
-    return "".join(f"\n  it agrees with --disable {n} ({kind})" for n, kind in zip(names, kinds))
-
-
-def error_of(actual: Any, expected: Any) -> float:
-    """Largest difference over the largest magnitude of `expected`; inf where dtype, shape, NaNs or infinities differ.
-
-    Integers, booleans and strings are equal (0) or not (inf). Of sequences and maps it is the largest of what they hold.
-    """
-    if not isinstance(expected, np.ndarray):
-        parts, wanted = (tensors_of("", value) for value in (actual, expected))
-        if type(actual) is not type(expected) or parts.keys() != wanted.keys():
-            return float("inf")
-        return max((error_of(parts[key], a) for key, a in wanted.items()), default=0.0)
-    if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        return float("inf")
-    if expected.dtype.kind not in "fcV":
-        return 0.0 if np.array_equal(actual, expected) else float("inf")
-    a, b = _wide(actual), _wide(expected)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    scale, worst = float(np.abs(b[finite]).max()), float(np.abs(a[finite] - b[finite]).max())
-    return worst / scale if scale else worst
-
-
-def _wide(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
-
-
-def describe(difference: Difference) -> str:
-    """Which node, over which operands, and where its result is wrong."""
-    node, actual, expected = difference.node, difference.actual, difference.expected
-    where = f" ({node.source})" if node.source else ""
-    operands = ", ".join(str(v.type or "?") if v is not None else "-" for v in node.inputs)
-    text = f"first difference: {node.op.name} '{node.name}'{where}, result '{difference.value.name}'\n"
-    text += f"  operands: {operands}\n"
-    if not isinstance(expected, np.ndarray):
-        return f"{text}  error {difference.error:.2e} of the scale of what it holds"
-    if actual.dtype != expected.dtype or actual.shape != expected.shape:
-        return f"{text}  it is {actual.dtype}{list(actual.shape)}, the reference {expected.dtype}{list(expected.shape)}"
-    if expected.dtype.kind in "OUSb":
-        gap = np.asarray(actual != expected, float)
-    else:
-        with np.errstate(all="ignore"):
-            gap = np.nan_to_num(np.abs(_wide(actual) - _wide(expected)), nan=np.inf)
-            gap[(actual == expected) | ((actual != actual) & (expected != expected))] = 0
-    at = np.unravel_index(int(np.argmax(gap)), gap.shape)
-    place = f"[{', '.join(str(int(i)) for i in at)}]"
-    return (
-        f"{text}  error {difference.error:.2e} of its scale; {np.count_nonzero(gap)} of {gap.size} elements differ, "
-        f"most at {place}: {actual[at]} against {expected[at]}"
-    )
+            continue
+        if helps:
+            say(f"  it agrees with --disable {name} ({f'stage {stages[name]}' if name in stages else 'a pass'})")

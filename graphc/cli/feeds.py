@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +15,14 @@ import numpy as np
 
 from graphc.cli.options import say_net
 from graphc.dims import UNKNOWN
+from graphc.dtypes import is_float
 from graphc.errors import InputError
 from graphc.objects import Content, ObjectType
 from graphc.pictures import SUFFIXES as PICTURES
 from graphc.pictures import decode
 from graphc.reading import AS_IT_IS, Reading, open_type
 from graphc.signature import Spec
-from graphc.types import TensorType
+from graphc.types import TensorType, dtype_name
 
 if TYPE_CHECKING:
     from graphc.graph import Graph, Value
@@ -48,7 +50,7 @@ def load_graph(model: Any, shapes: Mapping[str, Sequence[int]], reading: Reading
     types = {}
     for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
         if spec.type is None:
-            shape = shapes.get(spec.name)
+            shape = shapes.get(spec.name, shapes.get("") if len(graph.inputs) == 1 else None)
             if shape is None or spec.dtype is None:
                 raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
             types[spec.name] = open_type(spec.name, np.broadcast_to(np.zeros((), spec.dtype), tuple(shape)))
@@ -68,11 +70,11 @@ def resolve_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """The shape of every input: from `shapes`; else with symbols that these bind; else first dims are `batch` (or 1).
 
-    Those that have a default are left out, unless `shapes` has them. Raises InputError for unknown names, shapes that do
-    not fit, and dims that stay open.
+    shapes: by name of an input, '' for the only one, or one size by name of a dim. Inputs that have a default are left out, unless
+    `shapes` has them. Raises InputError for unknown names, shapes that do not fit, and all dims that stay open.
     """
     specs = _specs(inputs)
-    bound: dict[str, int] = {}
+    shapes, bound = _by_input(specs, shapes)
     for name, shape in shapes.items():
         _bind(_spec(specs, name), shape, bound)
     taken = batch is None
@@ -88,11 +90,35 @@ def resolve_shapes(
     if not taken:
         fixed = ", ".join(f"{s.name}{_text(s.shape)}" for s in specs)
         raise InputError(f"no input takes a batch of {batch}: {fixed}", hint="leave --batch away")
-    found = {s.name: tuple(shapes[s.name]) if s.name in shapes else _complete(s, bound, batch or 1) for s in specs}
-    for name, shape in found.items():
+    found = {s.name: tuple(shapes[s.name]) if s.name in shapes else _sizes(s, bound, batch or 1) for s in specs}
+    _require_known([(s, found[s.name]) for s in specs])
+    known = {name: tuple(map(int, sizes)) for name, sizes in found.items()}
+    for name, shape in known.items():
         if math.prod(d for d in shape if d) > MAX_ELEMENTS:
             raise InputError(f"input '{name}' of shape {_text(shape)} is larger than any memory")
-    return found
+    return known
+
+
+def _by_input(
+    specs: Sequence[Spec], shapes: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Sequence[int]], dict[str, int]]:
+    """(shapes by the name of an input, sizes by the name of a dim)."""
+    names = {s.name for s in specs}
+    dims = {str(d) for s in specs for d in s.shape or () if str(d).isidentifier()}
+    found: dict[str, Sequence[int]] = {}
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if not name and len(specs) != 1:
+            text = ",".join(map(str, shape))
+            raise InputError(f"which input is of shape {text}?", hint=f"write NAME={text}; {_names(specs)}")
+        name = name or specs[0].name
+        if name not in names and name in dims and len(shape) == 1:
+            sizes[name] = shape[0]
+        elif name in found:
+            raise InputError(f"the shape of '{name}' is given twice")
+        else:
+            found[_spec(specs, name, dims).name] = shape
+    return found, sizes
 
 
 def make_feeds(
@@ -101,11 +127,13 @@ def make_feeds(
     shapes: Mapping[str, Sequence[int]] | None = None,
     batch: int | None = None,
     seed: int = 0,
+    cast: bool | None = None,
 ) -> dict[str, Any]:
-    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=random' …; the
-    rest is random.
+    """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=16000', 'name=1,2',
+    'name=random' …; the rest is random.
 
-    Random floats lie in [0, 1), random integers in [0, 10). Raises InputError where a source can't be used.
+    Random floats lie in [0, 1), random integers in [0, 10). cast: convert numbers to the dtype that the model wants; None: leave
+    them to the model. Raises InputError where a source can't be used.
     """
     specs = _specs(inputs)
     arrays: dict[str, Any] = {}
@@ -117,7 +145,10 @@ def make_feeds(
             fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
             named |= {name} - {""}
         else:
-            found, pictured = _read(specs, name, source), _is_picture(source)
+            numbers, pictured = _numbers(specs, name, source), _is_picture(source)
+            found = _read(specs, name, source) if numbers is None else numbers
+            if cast is not None:
+                found = {n: _cast(_spec(specs, n), a, cast) for n, a in found.items()}
             for twice in found.keys() & arrays.keys():
                 raise InputError(
                     f"input '{twice}' is given twice", hint=SEVERAL if pictured else "leave one --input away"
@@ -125,10 +156,8 @@ def make_feeds(
             arrays.update(found)
             if pictured and batch not in (None, 1):
                 _refuse_batch(specs, found, batch)
-    known = {
-        **{name: np.shape(a) for name, a in arrays.items() if _spec(specs, name).content is None},
-        **dict(shapes or {}),
-    }
+    given = {name: np.shape(a) for name, a in arrays.items() if _spec(specs, name).content is None}
+    known = {**given, **{name or specs[0].name if len(specs) == 1 else name: d for name, d in (shapes or {}).items()}}
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
     rng = np.random.default_rng(seed)
@@ -155,7 +184,7 @@ def _made_object(spec: Spec, want: Content, kind: str, size: int, rng: np.random
             return dict(zip(keys, (one, other)))
         return [one, other] if want.kind == "sequence" else one
     if want.dtype is None or not isinstance(want, TensorType):
-        hint = f"give its arrays: --input {spec.name}=FILE.npz"
+        hint = f"give its arrays: --input {spec.name}=FILE.npz, written with numpy.savez('FILE.npz', *arrays)"
         raise InputError(f"the file gives what input '{spec.name}' holds no shape: {spec.content}", hint=hint)
     return _fill(kind, want.dtype, tuple(d if isinstance(d, int) else size for d in want.shape), rng)
 
@@ -177,7 +206,7 @@ def make_plan(
         raise InputError(f"shapes follow from the values of {', '.join(model.valued)}", hint=hint)
     held = next((s for s in model.inputs if s.content is not None and not sources), None)
     if held is not None:
-        hint = f"give it: --input {held.name}=FILE.npz"
+        hint = f"give it: --input {held.name}=FILE.npz, written with numpy.savez('FILE.npz', *arrays)"
         raise InputError(f"which tensors input '{held.name}' holds is open: {held.content}", hint=hint)
     if not sources:
         return model.plan(resolve_shapes(model.inputs, shapes, batch), many=many)
@@ -209,13 +238,15 @@ def _named(specs: Sequence[Spec], text: str) -> tuple[str, str]:
     return (name, source) if equals and not Path(text).is_file() else ("", text)
 
 
-def _spec(specs: Sequence[Spec], name: str) -> Spec:
+def _spec(specs: Sequence[Spec], name: str, dims: Iterable[str] = ()) -> Spec:
+    """dims: whose names may stand in the place of an input's."""
     for spec in specs:
         if spec.name == name:
             return spec
-    close = get_close_matches(name, [s.name for s in specs], 1)
+    close = get_close_matches(name, [*(s.name for s in specs), *dims], 1)
     guess = f"did you mean '{close[0]}'? " if close else ""
-    raise InputError(f"the model has no input '{name}'", hint=f"{guess}{_names(specs)}")
+    sizes = f"; sizes: {', '.join(sorted(dims))}" if dims else ""
+    raise InputError(f"the model has no input '{name}'", hint=f"{guess}{_names(specs)}{sizes}")
 
 
 def _names(specs: Sequence[Spec]) -> str:
@@ -235,25 +266,101 @@ def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
         raise InputError(f"input '{spec.name}' can't be {_text(shape)}: the model wants {_text(spec.shape)}{where}")
 
 
-def _complete(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int, ...]:
+def _sizes(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int | str, ...]:
+    """Numbers, and names of what is not known."""
     if spec.shape is None:
         raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
     sizes = [d if isinstance(d, int) else bound.get(str(d), str(d)) for d in spec.shape]
     if sizes and sizes[0] == _ANY:
         sizes[0] = batch
-    unbound = [d for d in sizes if isinstance(d, str)]
-    if unbound:
-        raise InputError(
-            f"input '{spec.name}' is {_text(spec.shape)}, and {', '.join(unbound)} must be known",
-            hint=_give_shape(spec, ",".join(str(d) for d in sizes)),
-        )
-    return tuple(int(d) for d in sizes)
+    return tuple(sizes)
+
+
+def _require_known(found: Sequence[tuple[Spec, tuple[int | str, ...]]]) -> None:
+    """Raises InputError that names all sizes that are open, and what says them."""
+    missing = [(spec, sizes, [d for d in sizes if isinstance(d, str)]) for spec, sizes in found]
+    missing = [(spec, sizes, names) for spec, sizes, names in missing if names]
+    if not missing:
+        return
+    said = "; ".join(f"input '{s.name}' is {_text(s.shape)}, and {', '.join(n)} must be known" for s, _, n in missing)
+    dims = list(dict.fromkeys(d for _, _, names in missing for d in names))
+    options = " ".join(f"--shape {spec.name}={','.join(map(str, sizes))}" for spec, sizes, _ in missing)
+    by_name = f", or {' '.join(f'--size {d}=…' for d in dims)}" if all(d.isidentifier() for d in dims) else ""
+    raise InputError(
+        said, hint=f"give {'its' if len(missing) == 1 else 'their'} sizes: {options} with numbers{by_name}"
+    )
 
 
 def _text(shape: Sequence | None) -> str:
     if shape is None:
         return "[...]"
     return f"[{', '.join(map(str, shape))}]"
+
+
+def _numbers(specs: Sequence[Spec], name: str, text: str) -> dict[str, np.ndarray] | None:
+    """Numbers that are written out, '16000' or '1,2,3', as an array of the input's dtype and rank; None where it is something else.
+
+    Raises InputError where they are none of that dtype or shape.
+    """
+    words = text.split(",")
+    if Path(text).exists() or not (name or len(specs) == 1) or not all(map(_is_number, words)):
+        return None
+    spec = _spec(specs, name) if name else specs[0]
+    if spec.content is not None or spec.dtype is None or not (is_float(spec.dtype) or spec.dtype.kind in "iub"):
+        raise InputError(
+            f"input '{spec.name}' is {spec}, and '{text}' is numbers", hint=f"give a file: {spec.name}=FILE.npy"
+        )
+    values = [_number(word) for word in words]
+    shape = spec.shape if spec.shape is not None else ("n",) * (len(values) > 1)
+    if (len(values) > 1 and not shape) or any(
+        d not in (1, _ANY) for d in shape[:-1] if isinstance(d, int) or d == _ANY
+    ):
+        raise InputError(f"input '{spec.name}' is {_text(shape)}, and '{text}' {len(values)} numbers in a row")
+    if any(isinstance(v, int) and abs(v) >= 2**63 for v in values):
+        raise InputError(f"input '{spec.name}': '{text}' is beyond 64 bits", hint=f"give a file: {spec.name}=FILE.npy")
+    array = np.array(values).reshape((1,) * (len(shape) - 1) + ((len(values),) if shape else ()))
+    return {spec.name: _converted(spec, array)}
+
+
+def _is_number(word: str) -> bool:
+    return (
+        word.strip() in ("true", "false")
+        or re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word.strip()) is not None
+    )
+
+
+def _number(word: str) -> int | float:
+    word = word.strip()
+    return (
+        word == "true" if word in ("true", "false") else int(word) if re.fullmatch(r"[-+]?\d+", word) else float(word)
+    )
+
+
+def _cast(spec: Spec, a: Any, convert: bool) -> Any:
+    """The array, converted where that is asked. Raises InputError where its dtype is another one and can't be, or must not."""
+    if spec.content is not None or not isinstance(a, np.ndarray) or spec.dtype is None or a.dtype == spec.dtype:
+        return a
+    if a.dtype.kind not in "biufV" or not (is_float(spec.dtype) or spec.dtype.kind in "iub"):
+        return a  # the model tells
+    if not convert:
+        raise InputError(
+            f"input '{spec.name}' is {dtype_name(a.dtype)}, the model wants {spec.type}", hint="--cast converts it"
+        )
+    return _converted(spec, a)
+
+
+def _converted(spec: Spec, a: np.ndarray) -> np.ndarray:
+    """Numbers in the input's dtype: floats rounded. Raises InputError where they become others, as fractions do as integers."""
+    assert spec.dtype is not None
+    with np.errstate(all="ignore"):
+        made = a.astype(spec.dtype)
+        fits = np.array_equal(np.isfinite(made.astype(np.float64)), np.isfinite(a.astype(np.float64)))
+    if not (fits if is_float(spec.dtype) else np.array_equal(made, a)):
+        raise InputError(
+            f"input '{spec.name}' is {dtype_name(a.dtype)} with numbers that are none of {dtype_name(spec.dtype)}",
+            hint="give whole numbers in its range" if not is_float(spec.dtype) else "they lie out of its range",
+        )
+    return made
 
 
 def _is_picture(path: str) -> bool:
@@ -307,7 +414,8 @@ def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, Any]:
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {name: loaded}
     except FileNotFoundError:
         raise InputError(
-            f"no file '{path}'", hint=f"a source is a .npy or .npz file, a picture, or one of {', '.join(FILLS)}"
+            f"no file '{path}'",
+            hint=f"a source is a .npy or .npz file, a picture, numbers (16000 or 1,2,3), or one of {', '.join(FILLS)}",
         ) from None
     except OSError as error:
         raise InputError(f"can't read '{path}': {error.strerror or error}") from None

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from graphc.cli.console import many
+
 if TYPE_CHECKING:
     from graphc.backend import Backend
     from graphc.graph import Graph
@@ -31,7 +33,7 @@ def stack(*decorators: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 class Shape(click.ParamType):
-    """`name=2,3,224,224` -> ('name', (2, 3, 224, 224)); `name=` is a scalar."""
+    """`name=2,3,224,224` -> ('name', (2, 3, 224, 224)); `name=` is a scalar; the name is '' where there is none."""
 
     name = "name=2,3,…"
 
@@ -43,7 +45,7 @@ class Shape(click.ParamType):
             shape = tuple(map(int, dims.removesuffix(",").split(","))) if dims.strip() else ()
         except ValueError:
             shape = (-1,)
-        if not equals or not name or any(d < 0 for d in shape):
+        if bool(equals) != bool(name) or not (name or shape) or any(d < 0 for d in shape):
             self.fail(f"'{value}' is not a shape; write the input's name and its sizes: name=2,3,224,224", param, ctx)
         return name, shape
 
@@ -138,6 +140,16 @@ def _read_as(command: Command) -> Command:
     return run
 
 
+def _no_more_than_cpus(ctx: click.Context, param: click.Parameter, threads: int | None) -> int | None:
+    """Warns where threads will have to wait for each other."""
+    from graphc.backends.cpu.hardware import cpu_count
+
+    if threads is not None and threads > (cpus := cpu_count()):
+        said = f"{threads} threads are more than the {many(cpus, 'CPU')} of this process, and wait for each other"
+        click.echo(f"warning: {said}; --threads {cpus} is likely to be faster", err=True)
+    return threads
+
+
 model_argument = stack(
     click.argument("model", type=ModelFile()),
     click.option(
@@ -165,7 +177,10 @@ compile_options = stack(
         "cuda:emulate, reference.",
     ),
     click.option(
-        "--threads", type=click.IntRange(min=1), help="Threads of one inference on target cpu.  [default: all cores]"
+        "--threads",
+        type=click.IntRange(min=1),
+        callback=_no_more_than_cpus,
+        help="Threads of one inference on target cpu.  [default: all cores]",
     ),
     click.option(
         "--disable",
@@ -204,7 +219,13 @@ shape_options = stack(
         help="First dimension of the inputs, where the file leaves it open.",
     ),
     click.option(
-        "--shape", "shapes", type=Shape(), multiple=True, callback=_once, help="Shape of an input; may be repeated."
+        "--shape",
+        "--size",
+        "shapes",
+        type=Shape(),
+        multiple=True,
+        callback=_once,
+        help="Shape of an input, whose name the only one may leave away, or a size by its name (width=224); may be repeated.",
     ),
 )
 
@@ -214,8 +235,10 @@ feed_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="A .npy or .npz file, a picture, 'random', 'ones' or 'zeros'; may be repeated.  [default: random]",
+        help="A .npy or .npz file, a picture, numbers (16000 or 1,2,3), 'random', 'ones' or 'zeros'; may be repeated.  "
+        "[default: random]",
     ),
+    click.option("--cast", is_flag=True, help="Convert numbers of inputs to the dtypes that the model wants."),
     shape_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
 )
@@ -226,7 +249,7 @@ plan_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="Inputs whose values decide shapes: .npy or .npz files, or pictures; may be repeated.",
+        help="Inputs whose values decide shapes: .npy or .npz files, pictures, or numbers; may be repeated.",
     ),
     shape_options,
 )

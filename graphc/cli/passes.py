@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from graphc.errors import GraphcError
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from graphc.backend import Backend
     from graphc.graph import Graph
     from graphc.passes.rewrite import Pass
+    from graphc.types import TensorType
 
 
 def pass_names(target: str) -> list[str]:
@@ -68,6 +69,19 @@ def shown_after(
         hint = "stop after a pass, or take the model apart where its shapes follow from data"
         raise GraphcError(f"'{bare}' sees a part of this model at a time, when it runs", hint=hint)
     return after(stages, bare, backend.draft(graph))
+
+
+def types_after(
+    graph: Graph, backend: Backend, disabled: tuple[str, ...], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, TensorType | None]:
+    """Types of the results once all passes have run, which fold what the graph's own types leave open."""
+    from graphc import pipeline
+    from graphc.bind import bind
+
+    graph = pipeline.run(graph, pipeline.shape_free(backend.kernel_operators()), disabled=disabled)
+    graph = bind(graph, {v.name: v.type.with_shape(shapes[v.name]) for v in graph.inputs if v.name in shapes})
+    graph = pipeline.run(graph, pipeline.bound(backend.kernel_operators(), backend.compiles), disabled=disabled)
+    return {name: v.type for name, v in zip(graph.output_names, graph.outputs)}
 
 
 def _passes(backend: Backend) -> tuple[Pass, ...]:

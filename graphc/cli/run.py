@@ -18,6 +18,7 @@ from graphc.cli.options import compile_options, feed_options, model_argument, op
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 from graphc.objects import tensors_of
+from graphc.types import dtype_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,7 @@ def run(
     shapes: tuple,
     batch: int | None,
     seed: int,
+    cast: bool,
     output: Path | None,
     **settings: Any,
 ) -> None:
@@ -57,17 +59,26 @@ def run(
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs([output], compiled.files)
         _check_count(output, compiled)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed)
+        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
         results = compiled.run(feeds)
     first = time.perf_counter() - start
     again = "" if settings["target"] == "reference" else _again(compiled, feeds)
-    for name, array in _arrays(feeds).items():
-        click.echo(f"input {name}: {array.dtype}{list(array.shape)}")
+    for name, value in feeds.items():
+        given = tensors_of(name, value)
+        for key, array in list(given.items())[:ROWS]:
+            click.echo(f"input {key}: {dtype_name(array.dtype)}{list(array.shape)}")
+        if len(given) > ROWS:
+            click.echo(f"input {name}: … and {len(given) - ROWS} more")
     arrays = _arrays(results)
-    print_table(("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), [_row(*item) for item in arrays.items()])
+    types = {spec.name: str(spec.type) for spec in compiled.outputs}
+    rows = [row for name, value in results.items() for row in summary(name, value, types.get(name, ""))]
+    print_table(("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), rows)
     for name, value in results.items():
         if not isinstance(value, np.ndarray) and not tensors_of(name, value):
             click.echo(f"{name} is {'no value' if value is None else 'empty'}")
+    for name, value in results.items():
+        for line in best_entries(value):
+            click.echo(f"{name}{line}")
     for name, array in arrays.items():
         for line in best_classes(array, compiled.labels.get(name), name in compiled.scores):
             click.echo(f"{name}{line}")
@@ -89,18 +100,35 @@ def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> str:
     return f"; the next run took {seconds(time.perf_counter() - start)}"
 
 
-def _row(name: str, array: np.ndarray) -> tuple[str, ...]:
-    shape = "×".join(map(str, array.shape)) or "scalar"
+def summary(name: str, value: Any, of: str) -> list[tuple[str, ...]]:
+    """Rows of the table for a result: one for a tensor, one for all numbers of maps, one each for the first of a sequence.
+
+    of: the type of what is no tensor.
+    """
+    maps = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+    if maps and all(isinstance(m, dict) and m and not any(map(np.ndim, m.values())) for m in maps):
+        sizes = sorted({len(m) for m in maps})
+        entries = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
+        shape = f"map of {entries}" if isinstance(value, dict) else f"{many(len(maps), 'map')} of {entries}"
+        return [_row(name, np.array([x for m in maps for x in m.values()]), shape, of)]
+    tensors = list(tensors_of(name, value).items())
+    rows = [_row(key, array) for key, array in tensors[:ROWS]]
+    left = len(tensors) - ROWS
+    return [*rows, (f"{name}: … and {left} more", *[""] * 6)] if left > 0 else rows
+
+
+def _row(name: str, array: np.ndarray, shape: str = "", dtype: str = "") -> tuple[str, ...]:
+    shape, dtype = shape or "×".join(map(str, array.shape)) or "scalar", dtype or dtype_name(array.dtype)
     if array.dtype.kind in "OUS" or not array.size:
-        return name, shape, str(array.dtype), "", "", "", ""
+        return name, shape, dtype, "", "", "", ""
     x = array.astype(np.float64)
     bad = int(np.isnan(x).sum())
     if bad == x.size:
-        return name, shape, str(array.dtype), "", "", "", str(bad)
+        return name, shape, dtype, "", "", "", str(bad)
     return (
         name,
         shape,
-        str(array.dtype),
+        dtype,
         f"{np.nanmin(x):.6g}",
         f"{np.nanmean(x):.6g}",
         f"{np.nanmax(x):.6g}",
@@ -113,6 +141,16 @@ def best_classes(array: np.ndarray, labels: Sequence[str] | None, scores: bool) 
     lines = best_labels(array, labels) if labels is not None else top_classes(array) if scores else []
     rows = array.size // len(labels) if labels is not None else len(array) if lines else 0
     return [*lines, f": … and {many(rows - ROWS, 'more row')}"] if rows > ROWS else lines
+
+
+def best_entries(value: Any) -> list[str]:
+    """'[row] top 3: key (score) …' of the first of a sequence of maps from the same keys to floats, and how many more there are."""
+    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
+        return []
+    keys = list(value[0])
+    if len(keys) < 2 or not all(list(m) == keys and all(isinstance(x, float) for x in m.values()) for m in value):
+        return []
+    return best_classes(np.array([list(m.values()) for m in value]), list(map(str, keys)), True)
 
 
 def top_classes(array: np.ndarray) -> list[str]:

@@ -25,6 +25,12 @@ def types_of(values: Sequence[Value | None]) -> list[TensorType | None]:
     return [None if v is None else v.type for v in values]
 
 
+def inside(what: str, node: Node, reason: str) -> str:
+    """Why what holds a node runs on the host: a reason of the node's own, which may begin with its operator."""
+    own = reason.removeprefix(f"{node.op.name} ")
+    return f"{what} has {node.op.name} '{node.name}'{f', which {own}' if own != reason else f': {reason}'}"
+
+
 def host_reason(
     rules: Registry, node: Node, graph: Graph, inputs: Types, results: Types, what: str, target: Any
 ) -> str | None:
@@ -40,7 +46,7 @@ def host_reason(
             return f"'{v.name}' of {what} is {v.type}, and {t} elsewhere"
     for inner in graph.nodes:
         if reason := rules.host_reason(inner, target):
-            return f"{what} has {inner.op.name} '{inner.name}': {reason}"
+            return inside(what, inner, reason)
     return moved_dtypes(node)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 
 import graphc
 from graphc import frontends, pipeline
+from graphc.backends.cpu import hardware
 from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
@@ -280,6 +282,7 @@ def test_compare_names_the_first_node_that_differs(onnx_model: Path, monkeypatch
     honest = compare.open_model
 
     def wrong_weights(graph: Graph, **settings):
+        graph = copy.deepcopy(graph)
         for node in graph.nodes:
             if node.name == "dense":
                 spoiled = node.inputs[1].data.copy()
@@ -355,6 +358,16 @@ def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], sai
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("threads, warned", [(2, False), (3, True)])
+def test_more_threads_than_cpus_are_a_warning(
+    onnx_model: Path, monkeypatch: pytest.MonkeyPatch, threads: int, warned: bool
+):
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    result = invoke("check", onnx_model, "--threads", threads)
+    assert ("--threads 2 is likely to be faster" in result.stderr) == warned
+    assert len(result.stderr.splitlines()) == warned
+
+
 def test_a_missing_model_is_one_message():
     assert "no.onnx" in invoke("run", "no.onnx", code=2).output
 
@@ -387,12 +400,23 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    for name in ("run", "compile", "check", "show", "explain", "bench", "compare", "export", "quantize", "schema"):
-        assert name in text
-        assert "Usage" in invoke(name, "--help").output
-    listed = "run compile check show explain bench compare export quantize schema zoo init"
+    listed = "run compile check show explain bench compare export quantize schema operators zoo init"
     commands = set(listed.split())
     assert set(app.main.commands) == commands
+    for name in commands:
+        assert name in text
+        assert "Usage" in invoke(name, "--help").output
+
+
+def test_operators_are_listed():
+    assert invoke("operators", "gelu").output.splitlines() == [
+        "ONNX: Gelu",
+        "com.microsoft: BiasGelu, BiasSplitGelu, FastGelu, Gelu, GemmFastGelu, QuickGelu",
+        "layers of YAML: gelu",
+    ]
+    assert all(line.startswith("com.microsoft: ") for line in invoke("operators", "Microsoft").output.splitlines()[:1])
+    assert "RoundTo" not in invoke("operators").output, "only passes make it"
+    assert "none has 'nonesuch'" in invoke("operators", "nonesuch").output
 
 
 # --- the parts ----------------------------------------------------------------------------
@@ -486,27 +510,6 @@ def test_top_classes_only_of_scores():
     assert top_classes(np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0].startswith("[0] top 5: class 5 (5)")
     assert top_classes(np.zeros((1, 6, 2, 2), np.float32)) == []
     assert top_classes(np.zeros((1, 6), np.int64)) == []
-
-
-@pytest.mark.parametrize(
-    "actual, expected, error",
-    [
-        ([1.0, 2.0], [1.0, 4.0], 0.5),
-        ([0.0, np.nan], [0.0, np.nan], 0.0),
-        ([0.0, 1.0], [0.0, np.nan], np.inf),
-        ([np.inf, 1.0], [-np.inf, 1.0], np.inf),
-        ([np.inf], [1.0], np.inf),
-    ],
-)
-def test_error_of_floats(actual, expected, error):
-    assert compare.error_of(np.array(actual), np.array(expected)) == error
-
-
-def test_error_of_other_types():
-    assert compare.error_of(np.arange(3), np.arange(3)) == 0
-    assert compare.error_of(np.arange(3), np.array([0, 1, 3])) == np.inf
-    assert compare.error_of(np.zeros(3, np.float32), np.zeros(3)) == np.inf
-    assert compare.error_of(np.zeros((3, 1)), np.zeros(3)) == np.inf
 
 
 def test_layers_count_shared_weights_once():

@@ -32,6 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (path / name).mkdir()
     (path / "noise.yaml").write_bytes(bytes(range(256)))
     (path / "noise.onnx").write_bytes(bytes(range(256)) * 3)
+    for name in ("net.pt", "net.keras", "net.tflite", "frozen.pb"):
+        (path / name).write_bytes(b"another format")
     (path / "loop.yaml").symlink_to("loop.yaml")
     ok = np.ones((2, 4), np.float32)
     for name, array in {
@@ -95,6 +97,20 @@ def refused(*args: str) -> str:
 )
 def test_no_model(command: str, model: str, said: str):
     assert said in refused(command, model, *(["out.onnx"] if command in ("export", "quantize") else []))
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [
+        ("net.pt", "to ONNX: torch.onnx.export"),
+        ("net.keras", "to ONNX: keras.models.load_model"),
+        ("net.tflite", "to ONNX: python -m tf2onnx.convert --tflite"),
+        ("frozen.pb", "--graphdef FILE"),
+    ],
+)
+def test_models_of_other_frameworks(model: str, how: str):
+    assert how in invoke("check", model).output
 
 
 @pytest.mark.usefixtures("folder")

@@ -75,7 +75,7 @@ def test_check_and_explain_go_on_behind_data(kind: str, tmp_path: Path):
     else:
         path.write_text(HEAD.replace("net:\n", "net: ") + NETS["several"])
     found = invoke("check", path).output
-    assert "MaxRoiPool × 1, MaxRoiPool has no float64 kernel" in found and "NonZero ×" not in found
+    assert "MaxRoiPool × 1, has no float64 kernel" in found and "NonZero ×" not in found
     behind = found[found.index("planned when the model runs") :]
     for op in ("Cast", "Sqrt", "ReduceSum"):
         assert op in behind
@@ -157,10 +157,7 @@ def test_inputs_whose_values_decide_shapes(tmp_path: Path):
     np.save(values, np.array([2, 2]))
     found = invoke("check", path).output
     assert "the values of to" in found and "--input to=FILE.npy" in found
-    assert (
-        "compiled: Reshape, Relu" in found
-        and "com.microsoft::Inverse × 1, com.microsoft::Inverse has no CPU kernel" in found
-    )
+    assert "compiled: Reshape, Relu" in found and "com.microsoft::Inverse × 1, has no CPU kernel" in found
     assert "Relu" in invoke("explain", path).output
     assert "--input to=FILE.npy" in invoke("compile", path, code=2).stderr
     assert "3 nodes, " in invoke("check", path, "--input", f"to={values}").output

@@ -398,12 +398,20 @@ def test_every_problem_in_one_report():
         frontends.load(m)
     first, second, third, fourth = caught.value.problems
     text = str(first)
-    for part in ("Frobnicate", "'first'", "node 0 (opset 21)", "float32[2, 3]", "docs/operators.md"):
+    for part in ("Frobnicate", "'first'", "node 0 (opset 21)", "float32[2, 3]", "`graphc operators` lists"):
         assert part in text
     assert isinstance(second, UnsupportedError) and "com.acme" in str(second) and "node 2" in str(second)
     assert "do not broadcast" in str(third) and "float32[4, 5]" in str(third)
     assert "unknown attribute 'slope'" in str(fourth)
     assert len(problems(m)) == 4
+
+
+def test_what_onnx_runtime_has_and_graphc_has_not_is_no_misspelt_name():
+    """`LongformerAttention` is not meant to be `Attention`."""
+    nodes = [node("LongformerAttention", "x", "y", domain="com.microsoft")]
+    (problem,) = problems(model(nodes, domains=("com.microsoft",)))
+    assert "did you mean" not in str(problem)
+    assert "and not this one; `graphc operators com.microsoft` lists what is" in str(problem)
 
 
 @pytest.mark.parametrize(

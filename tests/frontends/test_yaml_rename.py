@@ -446,7 +446,7 @@ def test_gates_that_are_forgotten(tmp_path: Path):
         "weight 'net.0.lstm.l0.w' wants shape [2, 28, 5]: 'lstm.weight_ih_l0' and 'lstm.weight_ih_l0_reverse' have shapes "
         "[28, 5] and [28, 5] in w.safetensors, of which [56, 5] is made\n"
         "  its gates are in another order in other frameworks: {name: [lstm.weight_ih_l0, lstm.weight_ih_l0_reverse], "
-        "gates: ifgo} (PyTorch; Keras has ifco): docs/yaml.md, Weights"
+        "gates: ifgo} (PyTorch; Keras has ifco)"
     )
 
 

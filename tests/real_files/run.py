@@ -26,6 +26,9 @@ FLOAT32 = 1e-4  # of an output's scale: the order of summation, through up to a 
 FLOAT16 = 1e-2  # 11 digits: the same
 CODES = 5e-2  # a number that lies between two codes of 8 bits, 1/127 of the scale apart, becomes either; recurrent layers go on from it
 SMALL = 1e-3  # a scale below which an output is nothing: where all that a detector says is the tail of a sigmoid
+NUDGE = 1e-6  # of an input's numbers: 8 units of float32 in the last place
+TRIALS = 8
+UNSTEADY = 1e-2  # by which results move then: more than a step between two codes
 OWN = 3  # times what ONNX Runtime differs from itself by
 CODED = ("Quantize", "Integer")  # in the names of operators on codes
 
@@ -53,6 +56,7 @@ def run(path: Path, name: str) -> dict[str, Any]:
         found["seconds"] = measured.seconds
         found["error"] = _error(*(measured.outputs[e] for e in ENGINES))
         found["own"] = _error(plain(path, feeds), measured.outputs["onnxruntime"])
+        found["moved"] = moved(path, feeds)
         found["tolerance"] = tolerance(found["operators"], model, found["own"])
         found["start"] = _starts(path, arrays, Path(folder))
     return found
@@ -79,11 +83,29 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def plain(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """ONNX Runtime's results without its optimisations: how much the order of summation matters to the file."""
+    return _plain_session(path).run(None, feeds)
+
+
+def _plain_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def moved(path: Path, feeds: dict[str, np.ndarray]) -> float:
+    """What ONNX Runtime's results differ by when inputs differ by rounding: the most of a few trials, each with the numbers of the
+    inputs in another order, as codes hide what is smaller than a step from most inputs."""
+    session = _plain_session(path)
+    found = []
+    for seed in range(TRIALS):
+        rng = np.random.default_rng(seed)
+        mixed = {n: rng.permuted(a, axis=None) if a.dtype.kind == "f" else a for n, a in feeds.items()}
+        by = {n: 1 + NUDGE * rng.uniform(-1, 1, a.shape) for n, a in mixed.items() if a.dtype.kind == "f"}
+        nudged = {n: (a * by[n]).astype(a.dtype) if n in by else a for n, a in mixed.items()}
+        found.append(_error(session.run(None, nudged), session.run(None, mixed)))
+    return max(found)
 
 
 def tolerance(operators: dict[str, int], model: onnx.ModelProto, own: float) -> float:
