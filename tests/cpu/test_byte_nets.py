@@ -176,6 +176,8 @@ def test_operands_that_are_broadcast(shape: tuple[int, ...], between: bool, op: 
     x = net.conv(net.quantized("x"), 4, 12, 1)
     x = net.quantized(x) if between else x
     x = net.add(op, x, net.constant(net.rng.standard_normal(shape).astype(np.float32)))
-    x = net.add("Sub", net.add("Mul", x, net.constant(np.float32(0.5))), net.add("GlobalMaxPool", net.add("Sigmoid", x)))
+    x = net.add(
+        "Sub", net.add("Mul", x, net.constant(np.float32(0.5))), net.add("GlobalMaxPool", net.add("Sigmoid", x))
+    )
     y = net.add("Transpose", x, perm=[1, 0, 2, 3])
     check("cpu", net.model(y), net.shape, 2 * 0.05)
