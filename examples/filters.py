@@ -2,12 +2,13 @@
 
 Runs zoo/filters.yaml on each colour of the picture, and draws all results side by side. Without a picture it takes
 the one of Grace Hopper that matplotlib carries (of the U.S. Navy, in the public domain). Needs matplotlib:
-pip install graphc[bench].
+pip install matplotlib.
 """
 
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ def main() -> None:
     parser.add_argument("--out", default="filters.png", help="the file to write")
     parser.add_argument("--target", default="cpu", help="cpu (default), cuda:emulate or reference")
     given = parser.parse_args()
+    if find_spec("matplotlib") is None:
+        parser.error("pictures are read and drawn with matplotlib: pip install matplotlib")
     image = picture(given.picture)
     found = filtered(image, given.target)
     draw(found, given.out)

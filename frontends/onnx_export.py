@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, SupportsInt, cast
 
@@ -19,6 +19,7 @@ from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.objects import is_object
+from graphc.op import Call
 from graphc.types import dtype_name
 
 OLDEST_OPSET = 21  # of what is written: other runtimes know it
@@ -26,19 +27,23 @@ _A = AttributeProto
 _Schema = onnx.defs.OpSchema
 
 
-def to_onnx(graph: Graph, defaults: Mapping[str, np.ndarray] | None = None) -> ModelProto:
+def to_onnx(
+    graph: Graph, defaults: Mapping[str, np.ndarray] | None = None, domains: Collection[str] = ()
+) -> ModelProto:
     """The graph as an ONNX model of the lowest opset, from 21 on, that has all its operators, attributes and dtypes, with the
     types of all values that are known, also in held graphs. A symbolic dim is the text of its expression: 'batch', '2*h'.
 
     Operators that ONNX does not have are written as their expansion. Raises CheckError with every node that has no ONNX
     form. defaults: of inputs, by name. (In a graph whose inputs with a default were not asked for, they are constants.)
+    domains: whose operators are written as such, for readers that know them.
     """
     if graph.meta.get("partial"):
         raise UnsupportedError("it has inputs without a shape, and nodes that can't be read without them")
-    graph = _expand_foreign(graph)
-    opset = _opset_for(graph)
+    graph = _expand_foreign(graph, domains)
+    opset = _opset_for(graph, domains)
     imports = [onnx.helper.make_opsetid("", opset)]
-    model = ModelProto(producer_name="graphc", ir_version=onnx.helper.find_min_ir_version_for(imports))
+    imports += [onnx.helper.make_opsetid(d, 1) for d in sorted({_domain(n) for n in _all_nodes(graph)} & {*domains})]
+    model = ModelProto(producer_name="graphc", ir_version=onnx.helper.find_min_ir_version_for(imports[:1]))
     model.opset_import.extend(imports)
     _Writer(model, opset).graph(graph, model.graph)
     write_states(graph, model)
@@ -52,28 +57,33 @@ def _newest() -> int:
     return min(NEWEST_OPSET, onnx.defs.onnx_opset_version())
 
 
-def _expand_foreign(graph: Graph) -> Graph:
+def _domain(node: Node) -> str:
+    return node.op.name.rpartition("::")[0]
+
+
+def _expand_foreign(graph: Graph, domains: Collection[str]) -> Graph:
     """Replace composite operators that ONNX does not have by what they stand for, also in held graphs."""
-    if all(_in_onnx(n) or n.op.expand is None for n in _all_nodes(graph)):
+    if all(_expansion(n, domains) is None for n in _all_nodes(graph)):
         return graph
     rw = Rewriter(graph)
     for node in graph.nodes:
-        if _in_onnx(node) or node.op.expand is None:
+        expand = _expansion(node, domains)
+        if expand is None:
             new = rw.copy(node)
-            held = {k: _expand_foreign(g) for k, g in node.attrs.items() if isinstance(g, Graph)}
+            held = {k: _expand_foreign(g, domains) for k, g in node.attrs.items() if isinstance(g, Graph)}
             rw.nodes[-1] = replace(new, attrs=Attrs({**new.attrs, **held})) if held else new
             continue
         rw.prefix, rw.source = f"{node.name}/", node.source
         inner = Builder(node.name, node.source, f"{node.name}/")
         call = type(node.call)(node.op, tuple(rw(v) for v in node.inputs), node.attrs, len(node.outputs))
-        results = node.op.expand(inner, call)
+        results = expand(inner, call)
         results = (results,) if isinstance(results, Value) else tuple(results)
         typed = _typed(node.outputs, results)
         for n in inner.nodes:
             ins, outs = (tuple(typed.get(v, v) for v in values) for values in (n.inputs, n.outputs))
             rw.nodes.append(replace(n, inputs=ins, outputs=outs) if typed else n)
         rw.map.update((old, typed.get(v, v)) for old, v in zip(node.outputs, results))
-    return _expand_foreign(rw.finish())
+    return _expand_foreign(rw.finish(), domains)
 
 
 def _typed(outputs: Sequence[Value], results: Sequence[Value]) -> dict[Value, Value]:
@@ -81,8 +91,10 @@ def _typed(outputs: Sequence[Value], results: Sequence[Value]) -> dict[Value, Va
     return {v: replace(v, type=o.type) for o, v in zip(outputs, results) if v.type is None and o.type is not None}
 
 
-def _in_onnx(node: Node) -> bool:
-    return _schema(node, _newest()) is not None
+def _expansion(node: Node, domains: Collection[str]) -> Callable[[Builder, Call], Any] | None:
+    """What the node is to be replaced by, if it is."""
+    stays = _schema(node, _newest()) is not None or _domain(node) in domains
+    return None if stays else node.op.expand
 
 
 def _schema(node: Node, opset: int) -> _Schema | None:
@@ -93,8 +105,8 @@ def _schema(node: Node, opset: int) -> _Schema | None:
     return None if schema.deprecated else schema
 
 
-def _opset_for(graph: Graph) -> int:
-    nodes = list(_all_nodes(graph))
+def _opset_for(graph: Graph, domains: Collection[str]) -> int:
+    nodes = [n for n in _all_nodes(graph) if _domain(n) not in domains or not _domain(n)]
     for opset in range(min(OLDEST_OPSET, _newest()), _newest() + 1):
         if all(_misfit(node, opset) is None for node in nodes):
             return opset
@@ -210,7 +222,9 @@ class _Writer:
 
     def _node(self, node: Node, out: GraphProto) -> None:
         schema = _schema(node, self.opset)
-        assert schema is not None, "the opset was chosen so that it has the operator"
+        if schema is None:
+            out.node.append(self._foreign(node))
+            return
         proto = NodeProto(op_type=node.op.name, name=node.name)
         proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
         proto.input.extend([""] * (schema.min_input - len(proto.input)))  # a Loop without a condition and states
@@ -220,6 +234,18 @@ class _Writer:
                 proto.attribute.append(self._attribute(node, key, value, int(kind)))
         proto.output.extend(self._name(v) for v in node.outputs)
         out.node.append(proto)
+
+    def _foreign(self, node: Node) -> NodeProto:
+        """A node of another domain."""
+        domain, _, op = node.op.name.rpartition("::")
+        proto = NodeProto(op_type=op, domain=domain, name=node.name)
+        proto.input.extend("" if v is None else self._name(v) for v in _inputs(node))
+        proto.output.extend(self._name(v) for v in node.outputs)
+        for key, value in node.attrs.items():
+            if not _is_default(node, key, value):
+                known = enum_of(value) if isinstance(value, np.dtype) else value
+                proto.attribute.append(onnx.helper.make_attribute(key, known))
+        return proto
 
     @staticmethod
     def _left_out(node: Node, key: str, value: Any, schema: _Schema) -> bool:

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from graphc.errors import CheckError, GraphcError, InputError
     from graphc.graph import Graph
     from graphc.model import Model
+    from graphc.quantizer import QuantizedModel
 
 __version__ = "0.1.0"
-__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile"]
+__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile", "quantize"]
 
 
 class ModelProto(Protocol):
@@ -93,6 +94,71 @@ def compile(  # noqa: A001  (the field's name)
         **({} if precision is None else {"precision": precision}),
         **({} if device is None else {"device": device}),
     )
+
+
+def quantize(
+    source: ModelSource,
+    data: Any = None,
+    *,
+    weights: str = "int8",
+    per_channel: bool = True,
+    activations: str = "uint8",
+    symmetric: bool = False,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    block: int = 32,
+    nbits: bool = False,
+    keep: Sequence[str] = (),
+    max_error: float | None = None,
+    sensitivity: bool = False,
+    batch: int = 32,
+    samples: int | None = None,
+    params: Mapping[str, bool | int | float | str] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
+    threads: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> QuantizedModel:
+    """Quantise a model after training (docs/quantize.md). The result has `save(path)`, a standard ONNX file, `graph`, which
+    `graphc.compile` takes, and `report`, what each layer loses.
+
+    source       as of `graphc.compile`
+    data         samples to calibrate with: arrays by the names of inputs, an array for the only one, or several of these one after
+                 the other. The first axis are samples. None for weights of 4 bits, which want none
+    weights      'int8'; 'int4' and 'uint4': those of products of matrices, in blocks of `block`, and activations in float. nbits:
+                 as MatMulNBits of com.microsoft, not in standard operators
+    per_channel  a scale for each output channel of int8 weights, else one for a tensor
+    activations  'uint8' or 'int8'; symmetric: with the zero point 0 (of uint8: 128)
+    method       of ranges: 'minmax', 'percentile' (`percentile` % of all values lie within) or 'entropy'
+    keep         layers to keep in float: names, patterns of names, or operators
+    max_error    keep the most sensitive layers in float until the results' relative error is at most this
+    sensitivity  also quantise each layer alone, to rank them
+    batch        samples of a run, where the model leaves its first dims open; samples: how many to take, all where it is None
+    params, net, preprocess, threads, progress  as of `graphc.compile`
+
+    Raises InputError for data that does not fit and for options that make no sense, UnsupportedError for a model without anything to
+    quantise, and what `graphc.compile` raises.
+    """
+    from graphc.compiler import load
+    from graphc.quantizer import Scheme
+    from graphc.quantizer import quantize as run
+
+    return run(
+        load(source, params=params, net=net, preprocess=preprocess),
+        data,
+        scheme=Scheme(weights, per_channel, activations, symmetric, method, percentile, block, nbits),
+        keep=keep,
+        max_error=max_error,
+        sensitivity=sensitivity,
+        batch=batch,
+        samples=samples,
+        options={"threads": threads},
+        progress=progress,
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:  # the rest is loaded when first used, so that `import graphc` stays light

@@ -91,6 +91,16 @@ def compile(  # noqa: A001  (the field's name)
         return model
 
 
+def load(
+    source: Any, *, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
+) -> Graph:
+    """The graph of what `compile` takes, as its front end makes it."""
+    from graphc import frontends
+
+    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+
+
 def _located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):

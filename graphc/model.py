@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from graphc.taken_apart import TakenApart
 
 
+FOR_SESSIONS = frozenset(("growing_plans", "in_order", "is_read_for", "run_plan", "state_memory"))  # of Model
 MOST_FAILURES = 3  # to make a plan for many shapes, before each shape gets its own
 
 
@@ -605,6 +606,10 @@ class Model:
         if not isinstance(feeds, Mapping) or not names < feeds.keys() or not feeds.keys() <= known:
             raise self._arguments.wrong_names(feeds) from None
         return self._read(given=frozenset(feeds.keys() - names))
+
+    def __dir__(self) -> list[str]:
+        """What is for callers."""
+        return sorted(n for n in super().__dir__() if not n.startswith("_") and n not in FOR_SESSIONS)
 
     def __repr__(self) -> str:
         lines = [

@@ -15,6 +15,7 @@ from graphc import passes as folder
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
+from graphc.passes.block_products import block_products
 from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_products import byte_products
@@ -46,6 +47,7 @@ SHAPE_FREE: tuple[Pass, ...] = (
     unsigned_bytes,
     gathered_bytes,
     byte_products,
+    block_products,
     byte_convolutions,
     fold_constants,
     inline_branches,
@@ -56,6 +58,11 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_pads,
     block_weights,
     common_subexpressions,
+)
+
+# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
+PORTABLE: tuple[Pass, ...] = tuple(
+    p for p in SHAPE_FREE if p not in (unsigned_bytes, byte_products, block_products, byte_convolutions, block_weights)
 )
 
 # Once for each binding of the inputs' shapes: what was symbolic is a number now.

@@ -25,7 +25,11 @@ else:
             cls.__doc__ = (
                 cls.__doc__ or cls.__name__
             )  # else `dataclass` makes one of the signature, by way of a tokenizer
-            dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+            derived = any(
+                map(dataclasses.is_dataclass, cls.__bases__)
+            )  # then `dataclass` checks that these are frozen, too
+            dataclasses.dataclass(init=False, repr=False, eq=False, frozen=frozen and derived)(cls)
+            cls.__dataclass_params__.frozen = frozen  # which a dataclass that derives from this one is checked for
             methods = _compiled(cls, eq, frozen) | {"__repr__": _repr(cls)}
             if eq and not frozen:
                 methods["__hash__"] = None

@@ -1,4 +1,4 @@
-"""One cache of kernels for the whole test session: tests neither read nor fill the user's. And samples of tests of many cases."""
+"""For all tests: one cache of kernels, not the user's; samples of tests of many cases; what is skipped without numba-cuda."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from targets import CUDA, WITHOUT_CUDA
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _sample(items)
+    if not CUDA:
+        for item in filter(_needs_cuda, items):
+            item.add_marker(pytest.mark.skip(reason=WITHOUT_CUDA))
+
+
+def _sample(items: list[pytest.Item]) -> None:
     """Of a test that is marked sample(n), n cases run by default, always the same ones of a list; the others are slow."""
     seen: Counter[tuple[Path, str]] = Counter()
     for item in sorted(items, key=lambda item: crc32(item.nodeid.encode())):
@@ -22,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen[test] += 1
             if seen[test] > mark.args[0]:
                 item.add_marker("slow")
+
+
+def _needs_cuda(item: pytest.Item) -> bool:
+    """Is it marked so, or is one of its parameters a target as 'cuda:emulate'?"""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.get_closest_marker("cuda") is not None or any(
+        isinstance(p, str) and p.partition(":")[0] == "cuda" for p in parameters
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,16 @@
-"""Instruction sets that tests run on where the machine has them."""
+"""Targets that tests run on where the machine has what they need: instruction sets, and the compiler of CUDA kernels."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import pytest
 
 from graphc.backends.cpu.target import detect
 from graphc.errors import UnsupportedError
+
+CUDA = find_spec("numba_cuda") is not None  # one that is there and does not work is a failure
+WITHOUT_CUDA = "numba-cuda, which compiles CUDA kernels, is not installed: pip install '.[test,cuda]'"
 
 
 def require(target: str) -> None:

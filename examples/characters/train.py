@@ -10,10 +10,13 @@ import math
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import torch
-from safetensors.torch import save_file
-from torch import nn
-from torch.nn import functional as F
+try:
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+    from torch.nn import functional as F
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: training needs PyTorch, pip install torch") from None
 
 HERE = Path(__file__).parent
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))

@@ -8,10 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import nn
-from torch.nn import functional as F
+
+try:
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+    from torch.nn import functional as F
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: training needs PyTorch, pip install torch") from None
 
 HERE = Path(__file__).parent
 EPOCHS = 60

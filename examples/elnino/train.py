@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import nn
+
+try:
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: training needs PyTorch, pip install torch") from None
 
 HERE = Path(__file__).parent
 LEARNED = 12 * (1980 - 1950)

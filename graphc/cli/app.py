@@ -29,6 +29,7 @@ from graphc.cli.explain import explain
 from graphc.cli.export import export
 from graphc.cli.init import init
 from graphc.cli.operators import operators
+from graphc.cli.quantize import quantize
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
@@ -103,5 +104,5 @@ def main() -> None:
     """Compile neural networks (ONNX or YAML files) to machine code and run them."""
 
 
-for command in (run, compile_, check, show, explain, bench, compare, export, schema, operators, zoo, init):
+for command in (run, compile_, check, show, explain, bench, compare, export, quantize, schema, operators, zoo, init):
     main.add_command(command)

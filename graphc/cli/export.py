@@ -35,9 +35,7 @@ def export(model: str, reading: Reading, out: Path) -> None:
         say_net(graph.meta.get("nets", ()), reading)
         open_graph, defaults = _with_optional_inputs(model, graph)
     refuse_inputs([out], read.paths)
-    size = sum(v.data.nbytes for v in graph.constants())
-    if size > MAX_BYTES:
-        raise UnsupportedError(f"its weights have {format_bytes(size)}, an ONNX file holds {format_bytes(MAX_BYTES)}")
+    require_one_file(sum(v.data.nbytes for v in graph.constants()))
     made = to_onnx(graph) if open_graph is None else to_onnx(open_graph, defaults)
     data = made.SerializeToString()
     write_file(out, lambda f: f.write(data))
@@ -45,6 +43,12 @@ def export(model: str, reading: Reading, out: Path) -> None:
     for name, written in zip(graph.output_names, (o.name for o in made.graph.output)):
         if name != written:
             click.echo(f"result '{name}' is '{written}' there: in ONNX no result has the name of an input")
+
+
+def require_one_file(size: int) -> None:
+    """Raises UnsupportedError where weights of so many bytes are more than an ONNX file holds."""
+    if size > MAX_BYTES:
+        raise UnsupportedError(f"its weights have {format_bytes(size)}, an ONNX file holds {format_bytes(MAX_BYTES)}")
 
 
 def _with_optional_inputs(model: str, graph: Graph) -> tuple[Graph | None, dict[str, np.ndarray]]:

@@ -223,6 +223,12 @@ def input_files(sources: Iterable[str]) -> list[str]:
     return [path for text in sources for path in (text, text.partition("=")[2]) if path]
 
 
+def read_arrays(inputs: Sequence[Input], path: str) -> dict[str, Any]:
+    """The arrays of a file by the names of inputs, which may be any where there is one input and one array; of a picture as the only
+    input has it. Raises InputError where the file can't be read, or has what is no input."""
+    return _read(_specs(inputs), "", path)
+
+
 def _named(specs: Sequence[Spec], text: str) -> tuple[str, str]:
     """(name, source); the name is '' where none is given. Names and paths may hold '='."""
     for spec in specs:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from graphc.cli.console import many
+
 if TYPE_CHECKING:
     from graphc.backend import Backend
     from graphc.graph import Graph
@@ -138,6 +140,16 @@ def _read_as(command: Command) -> Command:
     return run
 
 
+def _no_more_than_cpus(ctx: click.Context, param: click.Parameter, threads: int | None) -> int | None:
+    """Warns where threads will have to wait for each other."""
+    from graphc.backends.cpu.hardware import cpu_count
+
+    if threads is not None and threads > (cpus := cpu_count()):
+        said = f"{threads} threads are more than the {many(cpus, 'CPU')} of this process, and wait for each other"
+        click.echo(f"warning: {said}; --threads {cpus} is likely to be faster", err=True)
+    return threads
+
+
 model_argument = stack(
     click.argument("model", type=ModelFile()),
     click.option(
@@ -165,7 +177,10 @@ compile_options = stack(
         "cuda:emulate, reference.",
     ),
     click.option(
-        "--threads", type=click.IntRange(min=1), help="Threads of one inference on target cpu.  [default: all cores]"
+        "--threads",
+        type=click.IntRange(min=1),
+        callback=_no_more_than_cpus,
+        help="Threads of one inference on target cpu.  [default: all cores]",
     ),
     click.option(
         "--disable",

@@ -17,6 +17,7 @@ from PIL import Image
 
 import graphc
 from graphc import frontends, pipeline
+from graphc.backends.cpu import hardware
 from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
 from graphc.cli.check import hosted_nodes
@@ -357,6 +358,16 @@ def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], sai
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("threads, warned", [(2, False), (3, True)])
+def test_more_threads_than_cpus_are_a_warning(
+    onnx_model: Path, monkeypatch: pytest.MonkeyPatch, threads: int, warned: bool
+):
+    monkeypatch.setattr(hardware, "cpu_count", lambda: 2)
+    result = invoke("check", onnx_model, "--threads", threads)
+    assert ("--threads 2 is likely to be faster" in result.stderr) == warned
+    assert len(result.stderr.splitlines()) == warned
+
+
 def test_a_missing_model_is_one_message():
     assert "no.onnx" in invoke("run", "no.onnx", code=2).output
 
@@ -389,20 +400,8 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    commands = {
-        "run",
-        "compile",
-        "check",
-        "show",
-        "explain",
-        "bench",
-        "compare",
-        "export",
-        "schema",
-        "operators",
-        "zoo",
-        "init",
-    }
+    listed = "run compile check show explain bench compare export quantize schema operators zoo init"
+    commands = set(listed.split())
     assert set(app.main.commands) == commands
     for name in commands:
         assert name in text

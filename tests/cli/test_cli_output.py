@@ -25,6 +25,8 @@ COMMANDS = {
     "run npy": ("run", "{model}", "--output", "{out}.npy"),
     "trace": ("bench", "{model}", "--trace", "{out}.json"),
     "picture": ("bench", "{model}", "--picture", "{out}.svg"),
+    "quantize": ("quantize", "--force", "--weights", "int4", "{model}", "{out}.onnx"),
+    "quantize report": ("quantize", "{model}", "{out}.onnx", "--data", "{model}", "--report", "{out}.svg"),
     "schema": ("schema", "{model}", "-o", "{out}.json"),
 }
 
@@ -91,6 +93,8 @@ def test_what_can_not_be_written_is_refused_before_the_work(name: str, place: st
         (("run", "{model}", "--output", "out"), ".npz, .npy"),
         (("bench", "{model}", "--trace", "out.svg"), ".json"),
         (("bench", "{model}", "--picture", "out.png"), ".svg"),
+        (("quantize", "{model}", "out.yaml"), ".onnx"),
+        (("quantize", "{model}", "out.onnx", "--report", "out.pdf"), ".svg, .png, .json"),
         (("schema", "{model}", "-o", "out.yaml"), ".json"),
     ],
 )
@@ -123,6 +127,8 @@ def _models(folder: Path) -> dict[str, Path]:
     [
         ("onnx", "net.onnx", ("export", "{model}", "{out}")),
         ("onnx", "weights.onnx", ("export", "{model}", "{out}")),
+        ("onnx", "net.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
+        ("onnx", "weights.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
         ("yaml", "weights.npz", ("run", "{model}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "{read}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "x={read}", "--output", "{out}")),

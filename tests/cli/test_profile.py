@@ -65,6 +65,7 @@ def test_occupancy_of_gpus_kernels(capsys: pytest.CaptureFixture):
     assert first["args"]["occupancy"] == 0.375 and "occupancy" not in second["args"]
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("option", ["--profile", "--trace=steps.json", "--picture=steps.svg"])
 def test_the_emulator_has_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str):
     """Nothing is timed before it says so."""
@@ -76,6 +77,7 @@ def test_the_emulator_has_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "steps.json").exists() and not (tmp_path / "steps.svg").exists()
 
 
+@pytest.mark.cuda
 def test_times_of_the_emulator_are_called_so(tmp_path: Path):
     model = tmp_path / "tiny.yaml"
     model.write_text(YAML)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from targets import CUDA
 
-collect_ignore_glob = [] if find_spec("numba_cuda") else ["test_[!a]*.py"]
+collect_ignore_glob = [] if CUDA else ["test_[!a]*.py"]  # most import numba.cuda

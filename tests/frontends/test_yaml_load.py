@@ -367,7 +367,7 @@ _LENET = (ROOT / "examples/zoo/lenet5.yaml").read_text()
         (HEAD + "net: [{Cast: {to: flaot32}}]", ["unknown dtype", "'float32'"]),
         (HEAD + "net: [{if: $c, then: relu}]\nparams: {c: 3}", ["condition of if must be true or false"]),
         (HEAD + "net: [{repeat: {n: 1000000, of: relu}}]", ["n must be from 0"]),
-        (HEAD + "net: [{repeat: {n: 99999, of: {repeat: {n: 99999, of: identity}}}}]", ["more than 100000 steps"]),
+        (HEAD + "net: [{repeat: {n: 49999, of: {repeat: {n: 49999, of: identity}}}}]", ["more than 50000 steps"]),
         (HEAD + "net: [flatten, {dense: 99999999999}]", ["would have shape [99999999999, 192]"]),
         ("graphc: 1\ninputs: {a: [1], b: [1]}\nnet: [relu]", ["'relu'", "from: NAME"]),
         ("graphc: 1\ninputs: {a: [1, 2]}\n", ["a model needs 'net'"]),

@@ -76,3 +76,21 @@ def test_what_a_class_defines_stays():
     assert repr(a) == "counted" and a != Counter(1) and {a}
     with pytest.raises(TypeError, match="unhashable"):
         hash(record(type("Open", (), {"__annotations__": {"x": "int"}}))(1))
+
+
+def test_records_and_dataclasses_derive_from_each_other_as_dataclasses_do():
+    @dataclass(frozen=True)
+    class Other:
+        y: int
+
+    @dataclass(frozen=True)
+    class Both(Named, Other): ...  # Python 3.13 wants each of them frozen
+
+    assert Both(1, "a") == Both(y=1, name="a")
+    for cls in (Named, Numbered, record(type("Open", (), {}))):
+        like = dataclass(frozen=cls.__setattr__ is not object.__setattr__)(type("Like", (), {}))
+        assert cls.__dataclass_params__.frozen == like.__dataclass_params__.frozen
+    for frozen in (False, True):
+        base = record(frozen=not frozen)(type("Base", (), {}))
+        with pytest.raises(TypeError, match="cannot inherit"):
+            record(frozen=frozen)(type("Derived", (base,), {}))

@@ -68,4 +68,4 @@ def test_help_shows_each_option(monkeypatch: pytest.MonkeyPatch):
     assert graphc.compile("model.onnx") == {n: v for n, v in defaults.items() if n not in of_one_target}
     assert graphc.compile("model.onnx", **of_one_target) == defaults | of_one_target
     for name in shown:
-        assert f"    {name} " in graphc.compile.__doc__
+        assert f"\n{name} " in (inspect.getdoc(graphc.compile) or "")

@@ -17,7 +17,7 @@ from graphc.bind import bind
 from graphc.errors import InputError
 from graphc.executable import MAX_PLANS, PLANNING
 from graphc.graph import Builder, Graph
-from graphc.model import Model
+from graphc.model import FOR_SESSIONS, Model
 from graphc.types import Sym, TensorType
 
 RNG = np.random.default_rng(0)
@@ -94,6 +94,14 @@ def test_specs(pair: Model):
 def test_repr_shows_the_signature(pair: Model):
     text = repr(pair)
     assert "'pair' for cpu" in text and "a: float32[n, 4]" in text and "total: float32[n, 4]" in text
+
+
+def test_what_completion_offers_is_for_users(pair: Model):
+    assert dir(graphc) == sorted(graphc.__all__)
+    offered, steps = set(dir(pair)), set(FOR_SESSIONS)
+    assert {"graph", "inputs", "outputs", "plan", "run", "session", "states"} <= offered
+    assert not offered & steps and all(hasattr(pair, name) for name in offered | steps)
+    assert not any(name.startswith("_") for name in offered)
 
 
 def test_lists_and_other_layouts_are_taken():

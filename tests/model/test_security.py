@@ -23,7 +23,9 @@ UNTESTED = ("Hard links", "Other packages' parsers", "Operators of your own", "S
 
 
 def test_every_statement_names_its_tests():
-    promises, refusals = PAGE.split("## What is promised")[1].split("## What is not")
+    promises, refusals = PAGE.split("## What is promised")[1].split("\n## What is not")
+    promises, _, tried = promises.partition("\n### What was tried")
+    assert "`tests/model/test_harm.py`" in tried
     rows = re.findall(r"^\| (.*) \|$", promises, re.M)[2:]
     bold = re.split(r"\n\n(?=\*\*)", promises)[1:]
     items = re.split(r"\n- ", refusals.partition("\n## ")[0])[1:]

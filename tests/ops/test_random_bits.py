@@ -52,16 +52,20 @@ def test_known_answers_of_kernels(target: str):
         assert got.tolist() == [want[0] + (want[1] << 32)], target
 
 
-def test_the_same_bits_everywhere():
-    """In the reference, in the primitive on numbers, on the CPU with one and two threads, in the emulator of a GPU."""
-    g, fed = graph(), feeds()
-    want = run(g, fed)["bits"]
+def test_the_reference_is_the_primitive():
+    fed = feeds()
+    want = run(graph(), fed)["bits"]
     draw, seed = int(fed["draw"]), int(fed["seed"]) % 2**64
     for position, bits in zip(fed["position"][:20].tolist(), want[:20].tolist()):
         assert e.philox(position + (draw << 32) + (seed >> 32 << 32), seed) == bits
-    for target, threads in (("cpu", 1), ("cpu", 2), ("cpu:portable", 1), ("cuda:emulate", 1)):
-        model = graphc.compile(g, target=target, **({"threads": threads} if target != "cuda:emulate" else {}))
-        np.testing.assert_array_equal(model.run(fed)["bits"], want, err_msg=f"{target}, {threads} threads")
+
+
+@pytest.mark.parametrize("target, threads", [("cpu", 1), ("cpu", 2), ("cpu:portable", 1), ("cuda:emulate", None)])
+def test_the_same_bits_everywhere(target: str, threads: int | None):
+    """On the CPU with one and two threads, and in the emulator of a GPU, as in the reference."""
+    g, fed = graph(), feeds()
+    got = graphc.compile(g, target=target, **({"threads": threads} if threads else {})).run(fed)["bits"]
+    np.testing.assert_array_equal(got, run(g, fed)["bits"])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -92,10 +96,8 @@ def test_onnx_runtime_gives_the_same_bits():
     np.testing.assert_array_equal(got, run(graph(), fed)["bits"])
 
 
-def test_draws_of_a_loop():
-    """In a held graph, where the draw counts: the same in the reference, on every backend, and written as ONNX."""
-    import onnxruntime
-
+def drawing_loop() -> tuple[Graph, dict[str, np.ndarray], np.ndarray]:
+    """A loop whose turns count as draws: the graph, inputs, and the bits."""
     b = Builder("loop")
     x, seed, trips = b.input("x", np.float32, ("n", 3)), b.input("seed", np.int64, ()), b.input("trips", np.int64, ())
 
@@ -105,10 +107,19 @@ def test_draws_of_a_loop():
     (all_,) = loop(b, trips, None, [], [x, seed], make, 1)
     g = b.build({"bits": all_})
     fed = {"x": np.zeros((5, 3), np.float32), "seed": np.array(8), "trips": np.array(4)}
-    want = random_bits(np.arange(15).reshape(1, 5, 3), np.arange(4).reshape(4, 1, 1), np.array(8))
-    np.testing.assert_array_equal(run(g, fed)["bits"], want)
-    for target in ("cpu", "cuda:emulate"):
-        np.testing.assert_array_equal(graphc.compile(g, target=target).run(fed)["bits"], want, err_msg=target)
+    return g, fed, random_bits(np.arange(15).reshape(1, 5, 3), np.arange(4).reshape(4, 1, 1), np.array(8))
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu", "cuda:emulate"])
+def test_draws_of_a_loop(target: str):
+    g, fed, want = drawing_loop()
+    np.testing.assert_array_equal(graphc.compile(g, target=target).run(fed)["bits"], want)
+
+
+def test_draws_of_a_loop_that_is_written_as_onnx():
+    import onnxruntime
+
+    g, fed, want = drawing_loop()
     session = onnxruntime.InferenceSession(to_onnx(g).SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(session.run(["bits"], fed)[0], want)
 

@@ -312,6 +312,7 @@ def graph_of_scalars() -> Graph:
 
 
 @pytest.mark.slow
+@pytest.mark.cuda
 def test_on_the_emulated_device():
     want = np.minimum(I + BIG, 2**62 + 1)
     (got,) = graphc.compile(graph_of_scalars(), target="cuda:emulate").run({"x": I}).values()

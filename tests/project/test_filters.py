@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +33,14 @@ def test_colours_by_themselves(example: ModuleType):
         shown = example.visible(name, result)
         assert shown.min() >= 0 and shown.max() <= 1
     np.testing.assert_array_equal(example.visible("edges", np.zeros(3)), 0.5)
+
+
+def test_without_matplotlib_one_line_says_what_to_install(example: ModuleType, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "argv", ["filters.py"])
+    with pytest.raises(SystemExit) as end:
+        example.main()
+    assert end.value.code == 2 and capsys.readouterr().err.splitlines()[-1].endswith(": pip install matplotlib")
 
 
 def test_a_drawing_is_a_picture(example: ModuleType, tmp_path: Path):

@@ -1,0 +1,54 @@
+"""Products by a constant matrix that is dequantized block by block keep it in integers, as those of MatMulNBits do.
+
+It runs before constants are folded, which would make floats of the matrix.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.dtypes import int_range
+from graphc.graph import Node, Value
+from graphc.ops.block_product import fits, packed_scales, packed_weights
+from graphc.passes.rewrite import Rewrite, Skip, Sweep
+
+block_products = Rewrite("block_products")
+
+BITS = {"int4": 4, "uint4": 4, "int8": 8, "uint8": 8}
+
+
+@block_products.on("MatMul", "Gemm")
+def of_blocks(node: Node, sweep: Sweep) -> Value | Skip | None:
+    made = sweep.producer(node.inputs[1], "DequantizeLinear")
+    if made is None or not made.attrs["block_size"] or not all(v.is_const for v in made.operands):
+        return None
+    x, values, scale = node.inputs[0], *made.operands[:2]
+    if x.type is None or not x.dtype == made.output.dtype == scale.dtype == np.float32:
+        return Skip("it is not in float32")
+    if len(values.shape) != 2 or values.dtype.name not in BITS:
+        return Skip("its weights are no matrix of 4 or 8 bits")
+    gemm = node.op.name == "Gemm"
+    if gemm and (node.attrs["transA"] or node.attrs["alpha"] != 1 or node.attrs["beta"] != 1):
+        return Skip("it turns its first operand, or has factors")
+    sums = 1 if gemm and node.attrs["transB"] else 0  # the axis along which products are summed
+    bits, axis, size = BITS[values.dtype.name], made.attrs["axis"] % 2, made.attrs["block_size"]
+    k, n = values.shape[sums], values.shape[1 - sums]
+    if axis != sums or not fits(k, n, bits):
+        return Skip("its blocks do not lie along the sums, or its columns are no multiple of 16")
+    operands = (sweep.constant(a) for a in _packed(made, sums, bits))
+    attrs = {"bits": bits, "block_size": size}
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None:
+        return sweep.remake(node, x, *operands, op="BlockProduct", attrs=attrs)
+    return sweep.remake(node, sweep.add("BlockProduct", x, *operands, **attrs), bias, op="Add")
+
+
+def _packed(made: Node, sums: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and scales of BlockProduct, whose numbers begin at 0."""
+    values, scale, *zeros = (v.data for v in made.operands)
+    least = int_range(values.dtype)[0]
+    zero = zeros[0].astype(np.int32) if zeros else np.zeros(scale.shape, np.int32)
+    codes = values.astype(np.int32) - least
+    if sums == 0:
+        codes, scale, zero = codes.T, scale.T, zero.T
+    return packed_weights(codes, bits), packed_scales(scale, (zero - least).astype(np.float32))
