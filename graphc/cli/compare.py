@@ -93,7 +93,8 @@ def compare(
         click.echo(line)
     if not off:
         worst = max((d.error for d in nodes), default=0.0)
-        click.echo(f"worst error {worst:.2e} of a value's scale")
+        narrow = ", of a type whose own steps are as large" if worst > tolerance else ""
+        click.echo(f"worst error {worst:.2e} of a value's scale{narrow}")
 
 
 def say(text: str) -> None:
