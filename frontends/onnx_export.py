@@ -77,6 +77,15 @@ def _expand_foreign(graph: Graph, domains: Collection[str]) -> Graph:
         inner = Builder(node.name, node.source, f"{node.name}/")
         call = type(node.call)(node.op, tuple(rw(v) for v in node.inputs), node.attrs, len(node.outputs))
         results = expand(inner, call)
+        if results is None:
+            known = all(v.type is not None and v.type.is_static for v in node.operands)
+            raise UnsupportedError(
+                f"can't be written in operators of ONNX{'' if known else ' while its shapes are open'}",
+                hint=None if known else "export a model of fixed shapes",
+                op=node.op.name,
+                node=node.name,
+                source=node.source,
+            )
         results = (results,) if isinstance(results, Value) else tuple(results)
         typed = _typed(node.outputs, results)
         for n in inner.nodes:

@@ -9,7 +9,7 @@ from zoo import EXAMPLES
 
 from graphc import frontends
 from graphc.backends.reference import run
-from graphc.errors import CheckError
+from graphc.errors import CheckError, UnsupportedError
 from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
 from graphc.op import Attr, Const, Op, all_ops
@@ -263,3 +263,17 @@ def test_the_models_that_load_are_the_models_that_were_written(tmp_path):
     onnx.save(model, path)
     again = frontends.load(path)
     assert isinstance(again, Graph) and to_onnx(again) == model
+
+
+def test_an_operator_that_is_expanded_for_known_shapes_alone():
+    """With open ones it is refused, and written as it is for readers of its domain."""
+    b = Builder("net")
+    packed, scales = b.constant(np.zeros((8, 2, 8)), np.uint8), b.constant(np.ones((8, 2)), np.float32)
+    attrs = {"K": 32, "N": 8, "bits": 4, "block_size": 16}
+    y = b.add("com.microsoft::MatMulNBits", b.input("x", "float32", ("n", 32)), packed, scales, **attrs)
+    graph = b.build({"y": y})
+    with pytest.raises(UnsupportedError, match="can't be written in operators of ONNX while its shapes are open"):
+        to_onnx(graph)
+    model = to_onnx(graph, domains=["com.microsoft"])
+    assert [(n.op_type, n.domain) for n in model.graph.node] == [("MatMulNBits", "com.microsoft")]
+    assert {o.domain: o.version for o in model.opset_import}["com.microsoft"] == 1
