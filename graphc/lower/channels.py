@@ -45,8 +45,9 @@ def _behind_windows(lo: Lowering, groups: Sequence[Group], compiled: Sequence[bo
 def _walks(lo: Lowering, group: Group) -> str:
     """As `Rule.channels_last`."""
     if group.anchor is None:
-        fixed = not lo.any_strides and any(v in lo.storage and not lo.storage[v].channels_last for v in _images(group))
-        return "" if fixed else "any"
+        placed = any(v in lo.storage and not lo.storage[v].channels_last for v in _images(group))
+        fixed = placed or any(_leaves_gaps(v, group.output) for v in group.operands)
+        return "" if fixed and not lo.any_strides else "any"
     rule = lo.rules.rule_of(group.anchor)
     return "" if rule is None else rule.channels_last(group.anchor)
 
@@ -62,6 +63,13 @@ def _images(group: Group) -> Iterator[Value]:
         return
     yield from group.anchor.inputs[:1]
     yield from (v for v in group.operands if v.shape == group.output.shape)
+
+
+def _leaves_gaps(v: Value, out: Value) -> bool:
+    """Is it an operand that is broadcast, and whose channels would not lie side by side? Copies in another order are made of whole
+    images only."""
+    shape = (*[1] * (len(out.shape) - len(v.shape)), *v.shape)
+    return shape != tuple(out.shape) and len(shape) > 2 and shape[1] != 1 and any(d != 1 for d in shape[2:])
 
 
 def _is_image(t: TensorType) -> bool:

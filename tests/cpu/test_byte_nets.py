@@ -164,3 +164,20 @@ def test_a_dynamic_zero_point():
     y = n.add("Mul", n.add("Cast", total, to=TensorProto.FLOAT), "s")
     steps = check("cpu", n.model(y), (2, 8, 9, 9), 0.001)
     assert any("ConvBytes" in s.ops for s in steps) and not any(s.host for s in steps)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("op", ["Add", "Max"])
+@pytest.mark.parametrize("between", [False, True], ids=["behind the sums", "behind a rounding"])
+@pytest.mark.parametrize("shape", [(1, 12, 8, 13), (12, 8, 13), (12, 1, 13), (12, 1, 1), (1, 8, 13)], ids=str)
+def test_operands_that_are_broadcast(shape: tuple[int, ...], between: bool, op: str, batch: int):
+    """Into images whose channels are innermost, while theirs are not; two kernels read the result."""
+    net = Net("uint8", (batch, 4, 8, 13))
+    x = net.conv(net.quantized("x"), 4, 12, 1)
+    x = net.quantized(x) if between else x
+    x = net.add(op, x, net.constant(net.rng.standard_normal(shape).astype(np.float32)))
+    x = net.add(
+        "Sub", net.add("Mul", x, net.constant(np.float32(0.5))), net.add("GlobalMaxPool", net.add("Sigmoid", x))
+    )
+    y = net.add("Transpose", x, perm=[1, 0, 2, 3])
+    check("cpu", net.model(y), net.shape, 2 * 0.05)
