@@ -237,3 +237,9 @@ def test_tests_import_each_other_from_the_folder_of_tests():
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert not [n for n in names if n.partition(".")[0] == "tests"], f"{file}, line {node.lineno}"
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone: of two that are called the same it collects one."""
+    names = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    assert [n for n in {*names} if names.count(n) > 1] == []
