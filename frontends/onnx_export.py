@@ -19,7 +19,7 @@ from graphc.frontends.onnx_states import write_states
 from graphc.frontends.onnx_versions import NEWEST_OPSET
 from graphc.graph import Builder, Graph, Node, Rewriter, Value
 from graphc.objects import is_object
-from graphc.op import Call
+from graphc.op import Call, Deferred
 from graphc.types import dtype_name
 
 OLDEST_OPSET = 21  # of what is written: other runtimes know it
@@ -76,15 +76,17 @@ def _expand_foreign(graph: Graph, domains: Collection[str]) -> Graph:
         rw.prefix, rw.source = f"{node.name}/", node.source
         inner = Builder(node.name, node.source, f"{node.name}/")
         call = type(node.call)(node.op, tuple(rw(v) for v in node.inputs), node.attrs, len(node.outputs))
-        results = expand(inner, call)
+        try:
+            results = expand(inner, call)
+        except Deferred as missing:
+            why, hint = f": it needs the {missing}, which only a run brings", "make it a constant"
+            raise _no_form(node, why, hint) from None
         if results is None:
             known = all(v.type is not None and v.type.is_static for v in node.operands)
-            raise UnsupportedError(
-                f"can't be written in operators of ONNX{'' if known else ' while its shapes are open'}",
-                hint=None if known else "export a model of fixed shapes",
-                op=node.op.name,
-                node=node.name,
-                source=node.source,
+            raise (
+                _no_form(node)
+                if known
+                else _no_form(node, " while its shapes are open", "export a model of fixed shapes")
             )
         results = (results,) if isinstance(results, Value) else tuple(results)
         typed = _typed(node.outputs, results)
@@ -93,6 +95,11 @@ def _expand_foreign(graph: Graph, domains: Collection[str]) -> Graph:
             rw.nodes.append(replace(n, inputs=ins, outputs=outs) if typed else n)
         rw.map.update((old, typed.get(v, v)) for old, v in zip(node.outputs, results))
     return _expand_foreign(rw.finish(), domains)
+
+
+def _no_form(node: Node, why: str = "", hint: str | None = None) -> UnsupportedError:
+    text = f"can't be written in operators of ONNX{why}"
+    return UnsupportedError(text, hint=hint, op=node.op.name, node=node.name, source=node.source)
 
 
 def _typed(outputs: Sequence[Value], results: Sequence[Value]) -> dict[Value, Value]:

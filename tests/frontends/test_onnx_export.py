@@ -9,7 +9,7 @@ from zoo import EXAMPLES
 
 from graphc import frontends
 from graphc.backends.reference import run
-from graphc.errors import CheckError, UnsupportedError
+from graphc.errors import CheckError, GraphcError, UnsupportedError
 from graphc.frontends.onnx_export import OLDEST_OPSET, to_onnx
 from graphc.graph import Builder, Graph
 from graphc.op import Attr, Const, Op, all_ops
@@ -29,16 +29,7 @@ def array(spec, samples, i):
     return x > (low + high) / 2 if dtype.kind == "b" else x.astype(dtype)
 
 
-def first_cases():
-    for name, op in all_ops().items():
-        newest = onnx.defs.onnx_opset_version()
-        if op.deterministic and onnx.defs.has(name, newest) and not onnx.defs.get_schema(name, newest).deprecated:
-            for i, case in enumerate(op.samples.cases[:2]):
-                yield pytest.param(op, case, id=f"{name}-{i}")
-
-
-@pytest.mark.parametrize("op, case", list(first_cases()))
-def test_every_operator_there_and_back(op, case):
+def use_of(op, case) -> tuple[Graph, dict[str, np.ndarray]]:
     b = Builder("g")
     operands, feeds = [], {}
     for i, spec in enumerate(case.inputs):
@@ -50,7 +41,20 @@ def test_every_operator_there_and_back(op, case):
             feeds[f"x{i}"] = array(spec, op.samples, i)
             operands.append(b.input(f"x{i}", feeds[f"x{i}"].dtype, feeds[f"x{i}"].shape))
     outputs = b.add(op, *operands, outputs=[f"y{i}" for i in range(case.n_outputs)], **case.attrs)
-    graph = b.build(outputs if isinstance(outputs, tuple) else [outputs])
+    return b.build(outputs if isinstance(outputs, tuple) else [outputs]), feeds
+
+
+def first_cases():
+    for name, op in all_ops().items():
+        newest = onnx.defs.onnx_opset_version()
+        if op.deterministic and onnx.defs.has(name, newest) and not onnx.defs.get_schema(name, newest).deprecated:
+            for i, case in enumerate(op.samples.cases[:2]):
+                yield pytest.param(op, case, id=f"{name}-{i}")
+
+
+@pytest.mark.parametrize("op, case", list(first_cases()))
+def test_every_operator_there_and_back(op, case):
+    graph, feeds = use_of(op, case)
     model = to_onnx(graph)
     onnx.checker.check_model(model)
     again = frontends.load(model.SerializeToString())
@@ -59,6 +63,54 @@ def test_every_operator_there_and_back(op, case):
     assert list(got) == list(expected)
     for key in expected:
         np.testing.assert_array_equal(got[key], expected[key])
+
+
+# Of other domains, those that nothing of ONNX says.
+NO_FORM = {
+    *(f"ai.onnx.ml::{n}" for n in ("CategoryMapper", "LabelEncoder", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor")),
+    *(f"com.microsoft::{n}" for n in ("Tokenizer", "BifurcationDetector", "DynamicTimeWarping", "Inverse", "MaxpoolWithMask", "MurmurHash3", "Unique")),
+}  # fmt: skip
+FOREIGN = [n for n, op in all_ops().items() if "::" in n and not op.internal and op.deterministic and op.samples.cases]
+
+
+@pytest.mark.sample(40)
+@pytest.mark.parametrize("name", FOREIGN)
+def test_operators_of_other_domains_are_written_in_those_of_onnx(name: str):
+    op = all_ops()[name]
+    graph, feeds = use_of(op, op.samples.cases[0])
+    if name in NO_FORM:
+        with pytest.raises(GraphcError, match="can't be written"):
+            to_onnx(graph)
+        return
+    model = to_onnx(graph)
+    onnx.checker.check_model(model)
+    expected, got = run(graph, feeds), run(frontends.load(model.SerializeToString()), feeds)
+    for key, want in expected.items():
+        steps = want.dtype.kind in "iu"  # a rounding may fall the other way
+        np.testing.assert_allclose(got[key].astype(float), want.astype(float), rtol=1e-3, atol=1 if steps else 1e-4)
+
+
+def test_what_only_a_run_brings_has_no_form():
+    b = Builder("net")
+    q, kv, past = (
+        b.input(n, "float32", shape) for n, shape in (("q", (1, 1, 32)), ("kv", (1, 1, 16)), ("p", (1, 2, 4, 8)))
+    )
+    lengths, total = b.input("lengths", "int32", (1,)), b.input("total", "int32", ())
+    made = b.add(
+        "com.microsoft::GroupQueryAttention",
+        q,
+        kv,
+        kv,
+        past,
+        past,
+        lengths,
+        total,
+        num_heads=4,
+        kv_num_heads=2,
+        outputs=3,
+    )
+    with pytest.raises(UnsupportedError, match="it needs the value of 'total', which only a run brings"):
+        to_onnx(b.build(made))
 
 
 def small_graph():
