@@ -61,7 +61,6 @@ register(
             "where": Attr(str),  # they count or lie in
             "of": Attr(str),  # the operator that reads them
         },
-        expand=lambda b, call: b.add("Identity", call.inputs[0]),  # what is exported does not look
         tolerance=0.0,
         flops=lambda call: 0,
         deterministic=_folds,
