@@ -591,8 +591,9 @@ def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
     own = name.rpartition("::")[0]
     listed = f" {own}" if own and any(k.startswith(f"{own}::") for k in known) else ""
     hints = [f"`graphc operators{listed}` lists what is", "export with standard operators or as a model function"]
-    if own == "com.microsoft":  # programs write these names, and do not misspell them
-        hints.insert(0, "graphc has other operators of ONNX Runtime's own, and not this one")
-    elif close := get_close_matches(name, known, 2, 0.8):
+    beside = {k.rpartition("::")[2]: k for k in known if k.rpartition("::")[0] == own}
+    if close := [beside[k] for k in get_close_matches(name.rpartition("::")[2], beside, 2, 0.8)]:
         hints.insert(0, f"did you mean {' or '.join(close)}?")
+    elif own == "com.microsoft":
+        hints.insert(0, "graphc has other operators of ONNX Runtime's own, and not this one")
     return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint="; ".join(hints))
