@@ -72,6 +72,9 @@ from graphc.source_files import text_of
 from graphc.types import Sym, TensorType
 
 GRADIENT = "ai.onnx.preview.training::Gradient"
+OpenDims = dict[
+    int, dict[int, Sym] | None
+]  # by input of a held graph the dims that are open, by axis; None: even its rank
 _MAX_NODES = 200_000  # after inlining: a few nested functions can describe billions
 _MOST_COPIES = 64  # of the body of a SequenceMap
 _MAX_CALLS = 100  # of functions within functions
@@ -99,6 +102,7 @@ class _Importer:
         self.problems = Problems()
         self.functions = Functions(self.proto.functions)
         self.ops: dict[str, Op] = named_ops()
+        self._opened: dict[tuple[str, ...], OpenDims] = {}  # by the place of a held graph
         self.count = 0
 
     def run(self) -> Graph:
@@ -474,11 +478,13 @@ class _Importer:
         scopes, problems = {}, {}
         for key, g in protos.items():
             before = len(self.problems.found)
-            scopes[key] = self._subgraph(at, key, g, formal)
-            while (wider := self._wider(use, g, formal, scopes[key][1])) != formal:
+            opened = self._opened.setdefault((*at.context.path, at.name, key), {})
+            types = self._with_open_dims(opened, formal)
+            scopes[key] = self._subgraph(at, key, g, types)
+            while self._opens_dims(opened, use, g, types, scopes[key][1]):
                 del self.problems.found[before:]
-                formal = wider
-                scopes[key] = self._subgraph(at, key, g, formal)
+                types = self._with_open_dims(opened, formal)
+                scopes[key] = self._subgraph(at, key, g, types)
             problems[key] = self.problems.found[before:]
         impossible = self._impossible(problems) if use.op == "If" else None
         if impossible is None and any(problems.values()):
@@ -516,24 +522,43 @@ class _Importer:
         return []
 
     @staticmethod
-    def _wider(
-        use: Use, proto: GraphProto, formal: list[TensorType | None], outputs: Sequence[Value]
-    ) -> list[TensorType | None]:
-        """The formal types, in which a state has open dims where an iteration may change them: no decision may rest on those that
-        it begins with."""
+    def _with_open_dims(opened: OpenDims, formal: Sequence[TensorType | None]) -> list[TensorType | None]:
+        """The formal types, with open dims where `_opens_dims` has found that an iteration may change a state."""
         types = list(formal)
-        first_in, first_out = {"Loop": (2, 1), "Scan": (0, 0)}.get(use.op, (len(types), 0))
-        for k, v in enumerate(outputs[first_out : first_out + use.attrs.get("n_states", 0)]):
-            if first_in + k >= min(len(types), len(proto.input)):
-                break
-            before, after = types[first_in + k], v.type
-            if before is None or is_object(before) or before == after or declared_type(proto.input[first_in + k]):
-                continue
-            same_rank = after is None or (not is_object(after) and after.rank == before.rank)
-            dims = [None] * before.rank if after is None or is_object(after) else after.shape
-            opened = [a if a == b else Sym(f"{v.name}.{i}") for i, (a, b) in enumerate(zip(before.shape, dims))]
-            types[first_in + k] = before.with_shape(opened) if same_rank else None
+        for k, dims in opened.items():
+            t = types[k] if k < len(types) else None
+            if t is not None and not is_object(t):
+                types[k] = None if dims is None else t.with_shape([dims.get(i, d) for i, d in enumerate(t.shape)])
         return types
+
+    @staticmethod
+    def _opens_dims(
+        opened: OpenDims,
+        use: Use,
+        proto: GraphProto,
+        types: Sequence[TensorType | None],
+        outputs: Sequence[Value],
+    ) -> bool:
+        """Do states have dims, or a rank, that an iteration may change, and that are not open yet? No decision may rest on those that
+        a state begins with. opened: what was found is kept for the next time that this graph is read, as it is for each reading of the
+        graphs around it."""
+        first_in, first_out = {"Loop": (2, 1), "Scan": (0, 0)}.get(use.op, (len(types), 0))
+        found = False
+        for k, v in enumerate(outputs[first_out : first_out + use.attrs.get("n_states", 0)], first_in):
+            if k >= min(len(types), len(proto.input)):
+                break
+            before, after = types[k], v.type
+            if before is None or is_object(before) or before == after or declared_type(proto.input[k]):
+                continue
+            dims = opened.setdefault(k, {})
+            if after is not None and (is_object(after) or after.rank != before.rank):
+                opened[k], found = None, True
+            elif dims is not None:
+                now = [None] * before.rank if after is None else after.shape
+                more = {i for i, (a, b) in enumerate(zip(before.shape, now)) if a != b} - dims.keys()
+                dims.update((i, Sym(f"{v.name}.{i}")) for i in more)
+                found = found or bool(more)
+        return found
 
     @staticmethod
     def _output_types(proto: GraphProto) -> dict[str, TensorType]:
