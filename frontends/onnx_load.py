@@ -66,6 +66,7 @@ from graphc.graph import Graph, Value, constant
 from graphc.objects import is_object
 from graphc.op import Op, named_ops
 from graphc.ops.raising import raising
+from graphc.ops.specialised import keeping
 from graphc.reading import AS_IT_IS, Reading
 from graphc.signature import Spec, State
 from graphc.source_files import text_of
@@ -90,7 +91,8 @@ def load_onnx(source: str | os.PathLike | bytes | ModelProto, reading: Reading =
     """
     model = read_model(source)
     importer = _Importer(model, reading)
-    graph = importer.run()
+    with keeping():
+        graph = importer.run()
     if importer.problems.found:
         raise CheckError(importer.problems.found, source=Location(model.file) if model.file else None)
     return graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from zlib import crc32
 
 import pytest
 from targets import CUDA, WITHOUT_CUDA
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # `benchmarks`; last, so that graphc is the installed one
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

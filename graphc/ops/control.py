@@ -12,24 +12,17 @@ from itertools import count
 
 import numpy as np
 
-from graphc.bind import bind
 from graphc.errors import GraphcError, InputError
 from graphc.graph import Graph, Node, Value, constant
 from graphc.interpret import run_held
 from graphc.objects import common, is_object
 from graphc.op import Attr, Call, Op, Samples, get_op, register
 from graphc.ops.raising import raising, refusal
+from graphc.ops.specialised import specialise
 from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
 
 Types = list["TensorType | None"]
-
-
-def specialise(graph: Graph, types: Sequence[TensorType | None], data: Sequence[np.ndarray | None]) -> Graph:
-    """The held graph for inputs of those types (None: not known), with inputs whose value is known made constants."""
-    new = {v.name: t for v, t in zip(graph.inputs, types) if t != v.type}
-    fixed = {v.name: a for v, a in zip(graph.inputs, data) if a is not None}
-    return bind(graph, new, fixed) if new or fixed else graph
 
 
 def _run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -316,6 +316,27 @@ def nested_branches(here: Path, rng: random.Random) -> Path:
 
 
 @kind
+def growing_states(here: Path, rng: random.Random) -> Path:
+    """Loops and Scans within each other whose states no shape is declared for, and grow."""
+    depth, op = rng.choice((3, 12, 20, 29)), rng.choice(("Loop", "Scan"))
+    made: list[onnx.NodeProto] = []
+    for i in range(depth):
+        nodes = [*made, node("Concat", [f"v{i}" if made else f"s{i}", "x"], [f"t{i}"], axis=0)]
+        if op == "Loop":
+            nodes.append(node("Identity", [f"go{i}"], [f"on{i}"]))
+            formal = [info(f"i{i}", I, []), info(f"go{i}", TensorProto.BOOL, []), info(f"s{i}", F, None)]
+            body = helper.make_graph(nodes, "b", formal, [onnx.ValueInfoProto(name=n) for n in (f"on{i}", f"t{i}")])
+            made = [node("Loop", ["trips", "", f"s{i + 1}"], [f"v{i + 1}"], body=body)]
+        else:
+            formal = [info(f"s{i}", F, None), info(f"e{i}", F, None)]
+            body = helper.make_graph(nodes, "b", formal, [onnx.ValueInfoProto(name=f"t{i}")])
+            made = [node("Scan", [f"s{i + 1}", "x"], [f"v{i + 1}"], body=body, num_scan_inputs=1)]
+    start = node("Identity", ["x"], [f"s{depth}"])
+    trips = np.int64(rng.choice((0, 1)))
+    return _onnx(here, _model([start, *made, node("Identity", [f"v{depth}"], ["y"])], [info("x", F, [1])], trips=trips))
+
+
+@kind
 def multiplying_functions(here: Path, rng: random.Random) -> Path:
     """Functions that call the next one several times; functions that call each other, or themselves."""
     levels, times = rng.choice((3, 10, 40, 150)), rng.choice((1, 2, 10))

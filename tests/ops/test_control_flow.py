@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import graphc
+from graphc.bind import bind
 from graphc.cli import main
 from graphc.errors import GraphcError, TypeRuleError
 
@@ -272,6 +274,42 @@ def test_attributes_of_a_scan_that_do_not_fit_it(attrs: dict, message: str):
     outputs = [info(n, F, None) for n in ("last", "rows")]
     with pytest.raises(GraphcError, match=message):
         graphc.compile(model([scan], [info("x", F, [2]), info("z", F, [3, 2])], outputs))
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+def test_loops_within_each_other_whose_states_grow(op: str, monkeypatch: pytest.MonkeyPatch):
+    """Types of a body are inferred until they hold, twice or more: of the innermost not 2^depth times."""
+    depth, inferred = 13, Counter()
+
+    def counting(graph, *more):
+        inferred[graph.name] += 1
+        assert inferred.total() < 4 * depth**3
+        return bind(graph, *more)
+
+    monkeypatch.setattr("graphc.ops.specialised.bind", counting)
+    made: list = []
+    for i in range(depth):
+        nodes = [*made, node("Concat", [f"v{i}" if made else f"s{i}", "x"], [f"t{i}"], axis=0)]
+        formal, results = [info(f"s{i}", F, None)], [info(f"t{i}", F, None)]
+        if op == "Loop":
+            nodes.append(node("Identity", [f"go{i}"], [f"on{i}"]))
+            formal, results = (
+                [info(f"i{i}", I, []), info(f"go{i}", B, []), *formal],
+                [info(f"on{i}", B, []), *results],
+            )
+            body = helper.make_graph(nodes, f"body{i}", formal, results)
+            made = [node("Loop", ["trips", "", f"s{i + 1}"], [f"v{i + 1}"], body=body)]
+        else:
+            body = helper.make_graph(nodes, f"body{i}", [*formal, info(f"e{i}", F, None)], results)
+            made = [node("Scan", [f"s{i + 1}", "z"], [f"v{i + 1}"], body=body, num_scan_inputs=1)]
+    start = node("Identity", ["x"], [f"s{depth}"])
+    inputs = [info("x", F, [2]), info("z", F, [1])]
+    data = model([start, *made], inputs, [info(f"v{depth}", F, None)], trips=np.int64(1))
+    feeds = {"x": np.float32([1, 2]), "z": np.float32([0])}
+    for target in ("cpu", "reference"):
+        (result,) = graphc.compile(data, target=target).run(feeds).values()
+        np.testing.assert_array_equal(result, np.tile(feeds["x"], depth + 1))
+    assert inferred
 
 
 @pytest.mark.parametrize("name", ["?", "-1", "None", ""])
