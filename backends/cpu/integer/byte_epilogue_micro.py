@@ -1,21 +1,20 @@
-"""How a convolution of bytes ends: sums in int32, and what an expression makes of them."""
+"""How a convolution of bytes ends, or one of bfloat16: sums in int32 or float32, and what an expression makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import Dot
 from graphc.backends.cpu.verbs.tail_micro import load, store
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import Emit, i64
 from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 
-INT32 = np.dtype(np.int32)
 OPERANDS, OPERAND_SIZE = BYTE_TILE.size, BYTE_TILE.record_size
 REF, PIXEL, VECTOR = BYTE_TILE.in_record("ref pixel vector")
 
@@ -32,6 +31,7 @@ class Ending:
         q: Emit,
         target: Target,
         block: ir.Value,
+        dot: Dot,
         epilogue: Expr | None,
         operands: Sequence[tuple[str, str]],
         nv: int,
@@ -40,7 +40,8 @@ class Ending:
         self.q, self.vl, self.epilogue, self.nv, self.mask = q, target.vl, epilogue, nv, mask
         self.registers = target.registers
         q.contracts = True  # a number that is multiplied and added to is rounded once
-        self.dtype = INT32 if epilogue is None else epilogue.dtype
+        self.sums = dot.accumulator.numpy
+        self.dtype = self.sums if epilogue is None else epilogue.dtype
         self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
         self.records = [
             [q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)]
