@@ -99,7 +99,7 @@ class Border(Kernel, name="byte_border"):
     block: ClassVar[Block] = BORDER
 
 
-# the largest of windows of images [n, in_h, in_w, channels] of bytes. micro: of one window
+# the largest of windows of images [n, in_h, in_w, channels] of bytes or bfloat16. micro: of one window
 BYTE_POOL = Block(
     "micro x y n in_h in_w out_h out_w k_h k_w s_h s_w d_h d_w p_h p_w x_n x_row x_h x_w x_pixel y_n y_row y_pixel channels"
 )
@@ -107,7 +107,7 @@ BYTE_POOL = Block(
 
 @dataclass(frozen=True, eq=False)
 class BytePool(Kernel, name="byte_pool"):
-    """The largest bytes of windows."""
+    """The largest bytes, or bfloat16, of windows."""
 
     block: ClassVar[Block] = BYTE_POOL
 
@@ -117,4 +117,4 @@ class LargestBytes(Kernel, name="largest_bytes"):
     """See integer/byte_pool_micro.py."""
 
     block: ClassVar[Block] = BYTE_POOL
-    signed: bool
+    dtype: str
