@@ -64,8 +64,8 @@ def is_depthwise(node: Node) -> bool:
 
 
 def pairs_supported(node: Node, target: Target) -> str | None:
-    if not target.dots_bfloat16:
-        return f"{target} has no products of bfloat16"
+    if not target.dots_bfloat16 or node.inputs[0].dtype.name != "bfloat16":
+        return f"{target} has no pairs of {node.inputs[0].dtype.name}"
     return supported(node, target)
 
 
