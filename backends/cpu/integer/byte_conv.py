@@ -28,7 +28,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES
+from graphc.backends.cpu.tile.dot import BYTES, FMA
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.dtypes import FLOAT32
@@ -209,7 +209,7 @@ def _emit_tiles(
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(wide), "bytes", f"tile {mr}x{nv}, {kh * runs * steps} steps of {BYTES.k} bytes")
-    lo.emit(ByteConv(), args, info, writes=[y.ref])
+    lo.emit(ByteConv(), args, BYTES.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _weights(lo: CpuLowering, node: Node, width: int, nv: int) -> Ref:
@@ -269,7 +269,7 @@ def _emit_depthwise(
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
     info = lo.info(group, str(row(False)), "bytes, depthwise", f"one input channel per group; {mr} pixels per tile")
-    lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
+    lo.emit(ByteDepthwise(), args, FMA.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:

@@ -112,7 +112,7 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
     kept = f"; weights in {panels.dot.name}" if panels.dot is not FMA else ""
     reason = f"{size}; tile {panels.mr}x{panels.nv}{kept}" + ("" if node.inputs[1].is_const else "; packed at run time")
-    info = lo.info(group, "gemm", "gemm", reason)
+    info = panels.dot.told(lo.info(group, "gemm", "gemm", reason), node.inputs[1])
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
 
