@@ -193,6 +193,10 @@ class Lowering(Verbs):
             type=dtype_name((group.anchor.output if group.anchor else group.output).dtype),
         )
 
+    def moving(self, group: Group, nbytes: int, reason: str = "") -> StepInfo:
+        """Of a copy beside a group's main step: of so many bytes, which are read and written."""
+        return replace(self.info(group, "copy_strided", "", reason), flops=0, nbytes=2 * nbytes)
+
     def made(self, values: Iterable[Value]) -> None:
         """The steps so far have made these values."""
         if self.checked:

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc import source_files
 from graphc.converted import origin
-from graphc.dtypes import BY_NAME, Element
+from graphc.dtypes import BY_NAME, FLOAT32, Element
 from graphc.lower.aligned import aligned_empty
 from graphc.lower.segment import Segment, SegmentWriter, Stored
 from graphc.lower.storage import Buffer, Place
@@ -123,11 +123,11 @@ class WeightStore:
         return buffer
 
     def zeros(self, nbytes: int) -> Buffer:
-        """So many bytes of zeros, or more."""
+        """So many bytes of zeros, or more: of float32, as they are told."""
         if is_size(nbytes):
             most = 1 << (2 * hint_of(nbytes) - 1).bit_length()
             nbytes = most if nbytes <= most else pinned(nbytes)
-        return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros")
+        return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros", FLOAT32)
 
     def dense(self, v: Value, element: Element | None = None) -> Buffer:
         """A constant as it is. It gets a place when a step turns out to read it. element: as in `pack`."""

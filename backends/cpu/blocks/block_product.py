@@ -55,7 +55,9 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     if m >= ROWS:
         packed = Ref(Buffer("rows", m // ROWS * a_tile))
         shape, strides = (m // ROWS, k, ROWS), (a_tile, ITEM, k * ITEM)
-        lo.copy(a.ref, strides, packed, (a_tile, ROWS * ITEM, ITEM), shape, ITEM, lo.info(group, "copy_strided"))
+        lo.copy(
+            a.ref, strides, packed, (a_tile, ROWS * ITEM, ITEM), shape, ITEM, lo.moving(group, a.type.nbytes, "rows")
+        )
     words = BLOCK_PRODUCT(
         a=a.ref, packed=packed, a_tile=a_tile, w=w.ref, s=s.ref, y=y.ref, m=m, tiles=groups // together,
         many=BlockColumns(ROWS, together, bits, of_block), one=BlockColumns(1, together, bits, of_block), whole=whole,

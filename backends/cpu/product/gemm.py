@@ -258,7 +258,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
             return out
 
         recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
-        return Ref(lo.weights.pack(v.data, recipe, make)), strides
+        return Ref(lo.weights.pack(v.data, recipe, make, element=panels.dot.b)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
         assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), (
@@ -321,6 +321,6 @@ def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storag
     kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
     t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
     to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
-    info = lo.info(group, "copy_strided")
+    info = lo.moving(group, t.nbytes, "columns side by side")
     lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
     return Storage(to, t, dense_strides(t))
