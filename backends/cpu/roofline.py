@@ -17,10 +17,10 @@ from graphc.backends.cpu.tile.dot import DOTS, FMA, Dot
 from graphc.lower.aligned import aligned_empty
 from graphc.report import Roofline
 
-PRODUCTS = 1 << 28  # of float32 that a measurement sums at least, per thread: some ms
+PRODUCTS = 1 << 26  # that a thread sums in a measurement: a millisecond, which others seldom interrupt
 MEMORY = 1 << 28  # bytes a thread reads that no cache holds
 READ = 1 << 26  # bytes a measurement reads at least
-REPEATS = 5
+REPEATS = 9
 
 
 @lru_cache

@@ -119,15 +119,20 @@ def test_a_step_is_measured_by_what_it_multiplies():
 
 @pytest.mark.parametrize("isa", ["portable", "avx2", None])
 def test_each_inner_step_has_a_peak(isa: str | None):
-    """Of instructions with four times as many products, the peak is higher; by how much is the machine's affair."""
+    """An instruction with four times as many products has a higher one. Measured again where others use the machine meanwhile."""
     try:
         target = detect(isa)
     except graphc.errors.UnsupportedError as error:
         pytest.skip(str(error))
-    peaks = roofline(target, 1).peaks
+    native = "+avx512vnni" in target.features.split(",") and target.isa == "avx512"
+    more_at_least = 2 if native else 0.2
+    for _ in range(5):
+        peaks = roofline.__wrapped__(target, 1).peaks
+        more = peaks[BYTES.types] / peaks[FMA.types]
+        if more_at_least < more < 8:
+            break
     assert {*peaks} == {d.types for d in DOTS.values() if multiplies_alone(d)} >= {FMA.types, BYTES.types}
-    if "+avx512vnni" in target.features.split(",") and target.isa == "avx512":
-        assert 2 * peaks[FMA.types] < peaks[BYTES.types] < 8 * peaks[FMA.types]
+    assert more_at_least < more < 8
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
