@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from targets import offered
 
 import graphc
 from graphc.dtypes import int_range, names
-from graphc.graph import Builder, Graph, Value
+from graphc.graph import Builder, Value
 from graphc.interpret import run_graph
 from graphc.ops.quantize import FLOAT8, QUANTIZED
 from graphc.types import dtype_from_name
@@ -30,12 +29,17 @@ draws = st.data()
 
 
 def property_test(check: Callable[[st.DataObject], None]) -> Callable:
-    """A few examples by default, always the same; many under slow."""
+    """A few examples by default, always the same; many under slow. What fails is not made smaller, which would take minutes."""
 
     @pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
     def test(examples: int) -> None:
-        quiet = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
-        settings(max_examples=examples, derandomize=True, **quiet)(given(draws)(check))()
+        quick = {
+            "phases": [Phase.generate],
+            "deadline": None,
+            "suppress_health_check": list(HealthCheck),
+            "database": None,
+        }
+        settings(max_examples=examples, derandomize=True, **quick)(given(draws)(check))()
 
     test.__name__, test.__doc__ = check.__name__, check.__doc__
     return test
@@ -346,3 +350,106 @@ def test_qlinear_conv(data: st.DataObject) -> None:
     ]
     values += [operand(b, feeds, bias, constant)] if has_bias else []
     check(data, b, b.add("QLinearConv", *values, **attrs), feeds, want)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+class Net:
+    """A random QDQ network whose every sum is exact in float32 (see the head of this file). A tensor is a value of floats, and the
+    power of two that they are multiples of."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data, self.rng, self.b = data, generator(data), Builder("net")
+        self.weights = data.draw(st.sampled_from(KINDS), label="weights")
+        self.made: list[tuple[Value, int]] = []
+
+    def draw(self, *choices: Any) -> Any:
+        return self.data.draw(st.sampled_from(choices))
+
+    def quantised(self, v: Value, exponent: int) -> Value:
+        """To codes and back: the tensor is kept."""
+        kind = self.draw(*KINDS)
+        scale = self.b.constant(np.float32(2.0**exponent))
+        zero = self.b.constant(whole(self.rng, kind) if self.draw(True, False) else np.asarray(self.draw(0, 100), kind))
+        codes = self.b.add("QuantizeLinear", v, scale, zero)
+        y = self.b.add("DequantizeLinear", codes, scale, zero)
+        self.made.append((y, exponent))
+        return codes
+
+    def conv(self, x: Value, exponent: int) -> None:
+        channels, small = int(x.type.shape[1]), self.draw(True, False)
+        depthwise = self.draw(True, False, False)
+        kernel = self.draw(1, 3) if depthwise or channels <= 28 else 1
+        filters = channels if depthwise else self.draw(1, 7, 16, 19)
+        group, stride, depth = (channels if depthwise else 1), self.draw(1, 1, 2), 1 if depthwise else channels
+        shape, each = (filters, depth, kernel, kernel), self.draw(True, False)
+        vector = [filters] if each else []
+        taps, low, high = depth * kernel * kernel, *int_range(np.dtype(self.weights))
+        assert taps * 255 * 255 + 3000 + 255 * 2**8 < EXACT  # with the bias and what is added
+        w_zero = self.rng.integers(low, high, vector, endpoint=True).astype(self.weights)
+        w = (
+            self.rng.integers(-3, 4, shape) + along(0, 4, w_zero.astype(int))
+            if small
+            else whole(self.rng, self.weights, *shape)
+        )
+        w = np.clip(w, low, high).astype(self.weights)
+        scales = powers(self.rng, -6, -5, *vector)
+        unit = exponent - 6
+        weights = self.b.add("DequantizeLinear", *map(self.b.constant, (w, scales, w_zero)), axis=0)
+        bias = self.rng.integers(-3000, 3000, filters).astype(np.int32)
+        of_bias = np.broadcast_to(scales * np.float32(2.0**exponent), (filters,)).copy()
+        operands = [x, weights]
+        if self.draw(True, False):
+            operands.append(self.b.add("DequantizeLinear", self.b.constant(bias), self.b.constant(of_bias), axis=0))
+        y = self.b.add("Conv", *operands, group=group, strides=(stride,) * 2, pads=(kernel // 2,) * 4)
+        spread = unit + round(np.log2(np.sqrt(taps) * 70 * (2 if small else 70) / self.draw(3, 40, 150)))
+        others = [(v, e) for v, e in self.made if v.type.shape == y.type.shape and unit <= e <= unit + 8]
+        if others and self.draw(True, True, False):
+            other, _ = others[self.data.draw(st.integers(0, len(others) - 1))]
+            y = self.b.add("Add", *((y, other) if self.draw(True, False) else (other, y)))
+        end = self.draw("", "Relu", "Clip")
+        if end == "Relu":
+            y = self.b.add("Relu", y)
+        elif end:
+            y = self.b.add("Clip", y, *(self.b.constant(np.float32(n * 2.0**spread)) for n in (-self.draw(0, 20), 60)))
+        self.quantised(y, spread)
+
+    def pool(self, x: Value, exponent: int) -> None:
+        if self.draw(True, False):
+            y = self.b.add("MaxPool", x, kernel_shape=(3, 2), strides=(1, 2), pads=(1, 0, 1, 0))
+        elif self.draw(True, False):
+            y = self.b.add("AveragePool", x, kernel_shape=(2, 2), strides=(1, 1), pads=(0, 0, 0, 0))
+            exponent += self.draw(-1, 0)
+        else:
+            y = self.b.add(
+                "AveragePool", x, kernel_shape=(2, 4), strides=(2, 1), pads=(1, 1, 0, 2), count_include_pad=True
+            )
+        self.quantised(y, exponent)
+
+    def concat(self, x: Value, exponent: int) -> None:
+        others = [(v, e) for v, e in self.made if v.type.shape[2:] == x.type.shape[2:]]
+        other, e = others[self.data.draw(st.integers(0, len(others) - 1))]
+        self.quantised(self.b.add("Concat", x, other, axis=1), max(e, exponent) + self.draw(-1, 0, 1))
+
+    def moved(self, x: Value, exponent: int) -> None:
+        y = self.b.add("Transpose", x, perm=(0, 1, 3, 2))
+        self.quantised(y, exponent) if self.draw(True, False) else self.made.append((y, exponent))
+
+
+@property_test
+def test_networks(data: st.DataObject) -> None:
+    """Convolutions with residual additions, clips, pools, concatenations and movements between quantisations."""
+    n = Net(data)
+    shape = (n.draw(1, 1, 3), n.draw(1, 3, 8, 17), *n.draw((8, 8), (7, 9), (12, 5)))
+    codes = n.quantised(n.b.input("x", np.float32, shape), -3)
+    for _ in range(data.draw(st.integers(1, 4), label="layers")):
+        x, exponent = n.made[-1] if n.draw(True, True, False) else n.made[n.rng.integers(len(n.made))]
+        fits = min(int(d) for d in x.type.shape[2:]) >= 4
+        n.draw(n.conv, n.conv, n.conv, n.pool if fits else n.conv, n.concat, n.moved)(x, exponent)
+    results = {"y": n.made[-1][0], "codes": codes}
+    graph = n.b.build(results)
+    image = (np.rint(n.rng.normal(0, 300, shape)) / 2**5).astype(np.float32)  # of which every eighth is a half
+    want = dict(zip(results, run_graph(graph, [image])))
+    model = graphc.compile(graph, target=n.draw(*TARGETS), threads=n.draw(1, 2))
+    for name, got in model.run({"x": image}).items():
+        assert got.dtype == want[name].dtype
+        same(got, want[name])
