@@ -453,3 +453,16 @@ def test_networks(data: st.DataObject) -> None:
     for name, got in model.run({"x": image}).items():
         assert got.dtype == want[name].dtype
         same(got, want[name])
+
+
+@pytest.mark.parametrize("scale", [0, -0.5, 1e-45, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantised_as_before(kind: str, scale: float) -> None:
+    """By the scale of the codes: they stay, but for a scale of 0, after which nothing is left of them."""
+    b = Builder("again")
+    parameters = b.constant(np.float32(scale)), b.constant(np.asarray(5, kind))
+    x = b.add("DequantizeLinear", b.input("x", kind, (1, 3, 5, 7)), *parameters)
+    graph = b.build({"y": b.add("QuantizeLinear", x, *parameters)})
+    codes = whole(np.random.default_rng(0), kind, 1, 3, 5, 7)
+    want = codes if scale else np.full_like(codes, np.iinfo(kind).min)
+    np.testing.assert_array_equal(graphc.compile(graph).run({"x": codes})["y"], want)
