@@ -13,14 +13,14 @@ from graphc.backends.cpu.runtime.process import runtime_of
 from graphc.backends.cpu.runtime.threads import Executor
 from graphc.backends.cpu.stages import LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import DOTS, FMA, Dot
+from graphc.backends.cpu.tile.dot import DOTS, FMA, PAIRS, Dot
 from graphc.lower.aligned import aligned_empty
 from graphc.report import Roofline
 
 PRODUCTS = 1 << 26  # that a thread sums in a measurement: a millisecond, which others seldom interrupt
 MEMORY = 1 << 28  # bytes a thread reads that no cache holds
 READ = 1 << 26  # bytes a measurement reads at least
-REPEATS = 9
+REPEATS = 5
 
 
 @lru_cache
@@ -50,11 +50,13 @@ def roofline(target: Target, threads: int, cache: bool = True) -> Roofline:
         groups, times = size // (LINES * 4 * target.vl), max(1, READ // size)
         seconds = _seconds(executor, read, [groups, data.ctypes.data, times, sums.ctypes.data])
         rates.append((threads * size, threads * size * times / seconds))
-    return Roofline({dot.types: peak(dot) for dot in DOTS.values() if multiplies_alone(dot)}, tuple(rates))
+    return Roofline({dot.types: peak(dot) for dot in DOTS.values() if multiplies_alone(dot, target)}, tuple(rates))
 
 
-def multiplies_alone(dot: Dot) -> bool:
-    """Has it an instruction of its own? Weights that are decoded are multiplied as float32 are."""
+def multiplies_alone(dot: Dot, target: Target) -> bool:
+    """Has it a way of its own to multiply? Weights that are decoded are multiplied as float32 are."""
+    if dot is PAIRS:
+        return target.dots_bfloat16
     return dot is FMA or dot.a is not FMA.a
 
 
