@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from graphc.backends.cpu.blocks.block_product_block import (
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import BY_NAME, FLOAT32
 from graphc.graph import Node
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
@@ -32,11 +34,14 @@ def _floats(node: Node, target: Target) -> str | None:
 @lowers("BlockProduct", supported=_floats)
 def lower_block_product(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
+    bits, size = node.attrs["bits"], node.attrs["block_size"]
+    codes, weights = BY_NAME[f"uint{bits}"], node.inputs[1]
+    if weights.is_const and weights not in lo.storage:
+        lo.place(weights, Ref(lo.weights.dense(weights, codes)))
     a, w, s = (row_major(lo, lo.read(v)) for v in node.inputs)
     y = lo.write(node.output)
     if 0 in node.output.shape:
         return
-    bits, size = node.attrs["bits"], node.attrs["block_size"]
     (groups, steps, columns), k = w.type.extents, a.type.extents[-1]
     assert columns == COLUMNS
     blocks, of_block = s.type.extents[1], size * bits // 8
@@ -50,7 +55,9 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     if m >= ROWS:
         packed = Ref(Buffer("rows", m // ROWS * a_tile))
         shape, strides = (m // ROWS, k, ROWS), (a_tile, ITEM, k * ITEM)
-        lo.copy(a.ref, strides, packed, (a_tile, ROWS * ITEM, ITEM), shape, ITEM, lo.info(group, "copy_strided"))
+        lo.copy(
+            a.ref, strides, packed, (a_tile, ROWS * ITEM, ITEM), shape, ITEM, lo.moving(group, a.type.nbytes, "rows")
+        )
     words = BLOCK_PRODUCT(
         a=a.ref, packed=packed, a_tile=a_tile, w=w.ref, s=s.ref, y=y.ref, m=m, tiles=groups // together,
         many=BlockColumns(ROWS, together, bits, of_block), one=BlockColumns(1, together, bits, of_block), whole=whole,
@@ -58,9 +65,5 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
         scale_groups=s_group, tile_weights=together * w_group, tile_scales=together * s_group,
         tile_y=together * COLUMNS * ITEM,
     )  # fmt: skip
-    lo.emit(
-        BlockProduct(),
-        words,
-        lo.info(group, "block_product", "", f"{bits} bits, {together} groups of columns"),
-        writes=[y.ref],
-    )
+    info = lo.info(group, "block_product", "", f"{bits} bits, {together} groups of columns")
+    lo.emit(BlockProduct(), words, replace(info, type=f"{FLOAT32} x {codes}"), writes=[y.ref])

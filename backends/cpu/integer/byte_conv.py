@@ -28,7 +28,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.dtypes import FLOAT32
@@ -232,7 +232,7 @@ def _emit_tiles(
     )  # fmt: skip
     what, elements = DESCRIBED[dot]
     info = lo.info(group, str(wide), what, f"tile {mr}x{nv}, {kh * runs * steps} steps of {dot.k} {elements}")
-    lo.emit(ByteConv(), args, info, writes=[y.ref])
+    lo.emit(ByteConv(), args, dot.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
@@ -301,7 +301,7 @@ def _emit_depthwise(
     info = lo.info(
         group, str(row(False)), f"{DESCRIBED[dot][0]}, depthwise", f"one input channel per group; {mr} pixels per tile"
     )
-    lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
+    lo.emit(ByteDepthwise(), args, FMA.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:

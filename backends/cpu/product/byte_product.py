@@ -44,7 +44,7 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info)
+    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, BYTES.told(info, columns))
 
 
 def _floats(lo: CpuLowering, v: Value, tail: int) -> Storage:

@@ -112,7 +112,7 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
     kept = f"; weights in {panels.dot.name}" if panels.dot is not FMA else ""
     reason = f"{size}; tile {panels.mr}x{panels.nv}{kept}" + ("" if node.inputs[1].is_const else "; packed at run time")
-    info = lo.info(group, "gemm", "gemm", reason)
+    info = panels.dot.told(lo.info(group, "gemm", "gemm", reason), node.inputs[1])
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
 
@@ -258,7 +258,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
             return out
 
         recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
-        return Ref(lo.weights.pack(v.data, recipe, make)), strides
+        return Ref(lo.weights.pack(v.data, recipe, make, element=panels.dot.b)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
         assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), (
@@ -321,6 +321,6 @@ def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storag
     kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
     t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
     to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
-    info = lo.info(group, "copy_strided")
+    info = lo.moving(group, t.nbytes, "columns side by side")
     lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
     return Storage(to, t, dense_strides(t))

@@ -16,6 +16,7 @@ from graphc.backends.cpu.product.strassen import Matrix, Rows, emit_strassen, ha
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import BATCH_DIMS, FLOAT_BYTES
+from graphc.backends.cpu.tile.dot import FMA
 from graphc.lower.aligned import ALIGNMENT
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
@@ -58,6 +59,7 @@ def emit_projection(lo: CpuLowering, operands: Operands, y: Projection) -> None:
     nbytes = FLOAT_BYTES * (c.seq * c.batch * (c.inputs + p.n) + p.n * c.inputs)
     node = operands.node
     info = StepInfo(0, (node.name,), (f"{node.op.name} input",), "gemm", "gemm", "", node.output.name, flops, nbytes)
+    info = FMA.told(info, operands.w)
     if _by_strassen(lo, operands, x, y, size, info):
         return
     panels = panels_of(lo.target, p.m, p.n, c.inputs)
