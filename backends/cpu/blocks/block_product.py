@@ -59,11 +59,13 @@ def _emit_floats(lo: CpuLowering, group: Group, a: Storage, w: Storage, s: Stora
     node = group.nodes[0]
     bits, size = node.attrs["bits"], node.attrs["block_size"]
     (groups, steps, *_), (_, blocks, numbers, _), k = w.type.extents, s.type.extents, a.type.extents[-1]
+    m = math.prod(node.output.type.extents[:-1])
     sums = ROWS * max(1, COLUMNS // lo.target.vl)  # vectors of a group
     most = max(1, (lo.target.registers - OTHERS) // sums)
     together = next(n for n in (4, 2, 1) if groups % n == 0 and n <= most)
+    if m < ROWS:
+        together = 1
     w_group, s_group = steps * COLUMNS * WORD, blocks * numbers * COLUMNS * ITEM
-    m = math.prod(node.output.type.extents[:-1])
     packed, a_tile = a.ref, ROWS * k * ITEM
     if m >= ROWS:
         packed = Ref(Buffer("rows", m // ROWS * a_tile))

@@ -11,6 +11,8 @@ from graphc.backends.llvm.emit import F32, I32, I64, PTR, define, i64
 
 BLOCKS, ZERO, Y_ROW, GROUPS, SCALE_GROUPS = BLOCK_PRODUCT["blocks zero y_row groups scale_groups"]
 
+CHAINS = 4  # sums that are under way at once, so that none waits for itself
+
 
 @micro(BlockColumns)
 def block_columns(
@@ -27,11 +29,11 @@ def block_columns(
     b, vl = q.b, min(target.vl, COLUMNS)
     parts = COLUMNS // vl
     per_step = 8 * WORD // bits  # rows of weights
-    chains = 2 if rows == 1 else 1  # sums that do not wait for each other
     blocks, y_row, w_group, s_group = (q.slot(block, i) for i in (BLOCKS, Y_ROW, GROUPS, SCALE_GROUPS))
     zero = b.sitofp(q.slot(block, ZERO), F32)
     nothing = q.const(0.0, F32, vl)
     vectors = [(g, p) for g in range(groups) for p in range(parts)]
+    chains = max(1, CHAINS // (rows * len(vectors)))  # sums that do not wait for each other
     sums = [[[q.variable(nothing.type) for _ in range(chains)] for _ in vectors] for _ in range(rows)]
     totals = [[q.variable(nothing.type) for _ in vectors] for _ in range(rows)]
     plain = q.variable(q.vector(F32, per_step * rows))
@@ -54,12 +56,15 @@ def block_columns(
                     slot = sums[r][v][i % chains]
                     b.store(q.fma(spread[r], weight, b.load(slot)), slot)
 
-    def row_sum(r: int) -> ir.Value:
-        every = b.load(plain)
-        found = b.extract_element(every, ir.Constant(I32, r))
-        for i in range(1, per_step):
-            found = b.fadd(found, b.extract_element(every, ir.Constant(I32, i * rows + r)))
-        return found
+    def row_sums() -> ir.Value:
+        """Of a, [rows]."""
+        total, lanes = b.load(plain), per_step * rows
+        while lanes > rows:
+            lanes //= 2
+            halves = (ir.Constant(ir.VectorType(I32, lanes), list(range(at, at + lanes))) for at in (0, lanes))
+            low, high = (b.shuffle_vector(total, total, half) for half in halves)
+            total = b.fadd(low, high)
+        return total
 
     with q.loop(blocks) as number:
         for slot in (c for row in sums for v in row for c in v):
@@ -68,7 +73,8 @@ def block_columns(
         first = b.mul(number, i64(steps))
         with q.loop(i64(steps)) as at:
             step(b.add(first, at))
-        less = [q.splat(b.fneg(row_sum(r)), vl) for r in range(rows)]
+        less = b.fneg(row_sums())
+        less = [q.splat(b.extract_element(less, ir.Constant(I32, r)), vl) for r in range(rows)]
         scales = q.offset(s, b.mul(number, i64((1 + shifts) * COLUMNS * ITEM)))
         for v, (g, p) in enumerate(vectors):
             at = q.offset(q.offset(scales, b.mul(s_group, i64(g))), p * vl * ITEM)
