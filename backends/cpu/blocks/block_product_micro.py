@@ -9,16 +9,16 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.llvm.emit import F32, I32, I64, PTR, define, i64
 
-BLOCKS, ZERO, Y_ROW, GROUPS, SCALE_GROUPS = BLOCK_PRODUCT["blocks zero y_row groups scale_groups"]
+BLOCKS, ZERO, Y_ROW = BLOCK_PRODUCT["blocks zero y_row"]
 
 CHAINS = 4  # sums that are under way at once, so that none waits for itself
 
 
 @micro(BlockColumns)
 def block_columns(
-    module: ir.Module, symbol: str, target: Target, rows: int, groups: int, bits: int, steps: int, shifts: bool
+    module: ir.Module, symbol: str, target: Target, rows: int, bits: int, steps: int, shifts: bool
 ) -> None:
-    """void(block, a, w, s, y): y[rows][groups · 16] = sum over blocks of (sum of a q) · scale - (sum of a) · shift, or of (sum of
+    """void(block, a, w, s, y): y[rows][16] = sum over blocks of (sum of a q) · scale - (sum of a) · shift, or of (sum of
     a q - (sum of a) · zero) · scale.
 
     a: [k][rows].
@@ -29,13 +29,12 @@ def block_columns(
     b, vl = q.b, min(target.vl, COLUMNS)
     parts = COLUMNS // vl
     per_step = 8 * WORD // bits  # rows of weights
-    blocks, y_row, w_group, s_group = (q.slot(block, i) for i in (BLOCKS, Y_ROW, GROUPS, SCALE_GROUPS))
+    blocks, y_row = q.slot(block, BLOCKS), q.slot(block, Y_ROW)
     zero = b.sitofp(q.slot(block, ZERO), F32)
     nothing = q.const(0.0, F32, vl)
-    vectors = [(g, p) for g in range(groups) for p in range(parts)]
-    chains = max(1, CHAINS // (rows * len(vectors)))  # sums that do not wait for each other
-    sums = [[[q.variable(nothing.type) for _ in range(chains)] for _ in vectors] for _ in range(rows)]
-    totals = [[q.variable(nothing.type) for _ in vectors] for _ in range(rows)]
+    chains = max(1, CHAINS // (rows * parts))  # sums that do not wait for each other
+    sums = [[[q.variable(nothing.type) for _ in range(chains)] for _ in range(parts)] for _ in range(rows)]
+    totals = [[q.variable(nothing.type) for _ in range(parts)] for _ in range(rows)]
     plain = q.variable(q.vector(F32, per_step * rows))
     for slot in (t for row in totals for t in row):
         b.store(nothing, slot)
@@ -44,16 +43,16 @@ def block_columns(
         here = q.offset(w, b.mul(number, i64(COLUMNS * WORD)))
         x = q.offset(a, b.mul(number, i64(ITEM * per_step * rows)))
         b.store(b.fadd(b.load(plain), q.load_raw(x, F32, per_step * rows)), plain)
-        raw = [q.load_raw(q.offset(q.offset(here, b.mul(w_group, i64(g))), p * vl * WORD), I32, vl) for g, p in vectors]
+        raw = [q.load_raw(q.offset(here, p * vl * WORD), I32, vl) for p in range(parts)]
         for i in range(per_step):
             spread = [q.splat(q.load_raw(q.offset(x, ITEM * (i * rows + r)), F32, 1), vl) for r in range(rows)]
             byte, half = i % WORD, i // WORD  # of a word; the lower halves of its bytes come first
-            for v, word in enumerate(raw):
+            for p, word in enumerate(raw):
                 code = b.lshr(word, q.const(8 * byte + 4 * half, I32, vl)) if i else word
                 code = b.and_(code, q.const(2**bits - 1, I32, vl))
                 weight = b.sitofp(code, q.vector(F32, vl))
                 for r in range(rows):
-                    slot = sums[r][v][i % chains]
+                    slot = sums[r][p][i % chains]
                     b.store(q.fma(spread[r], weight, b.load(slot)), slot)
 
     def row_sums() -> ir.Value:
@@ -67,7 +66,7 @@ def block_columns(
         return total
 
     with q.loop(blocks) as number:
-        for slot in (c for row in sums for v in row for c in v):
+        for slot in (c for row in sums for part in row for c in part):
             b.store(nothing, slot)
         b.store(q.const(0.0, F32, per_step * rows), plain)
         first = b.mul(number, i64(steps))
@@ -76,21 +75,21 @@ def block_columns(
         less = b.fneg(row_sums())
         less = [q.splat(b.extract_element(less, ir.Constant(I32, r)), vl) for r in range(rows)]
         scales = q.offset(s, b.mul(number, i64((1 + shifts) * COLUMNS * ITEM)))
-        for v, (g, p) in enumerate(vectors):
-            at = q.offset(q.offset(scales, b.mul(s_group, i64(g))), p * vl * ITEM)
+        for p in range(parts):
+            at = q.offset(scales, p * vl * ITEM)
             scale = q.load_raw(at, F32, vl)
             for r in range(rows):
-                found = b.load(sums[r][v][0])
-                for other in sums[r][v][1:]:
+                found = b.load(sums[r][p][0])
+                for other in sums[r][p][1:]:
                     found = b.fadd(found, b.load(other))
-                total = b.load(totals[r][v])
+                total = b.load(totals[r][p])
                 if shifts:
                     total = q.fma(less[r], q.load_raw(q.offset(at, COLUMNS * ITEM), F32, vl), total)
                 else:
                     found = q.fma(less[r], q.splat(zero, vl), found)
-                b.store(q.fma(found, scale, total), totals[r][v])
+                b.store(q.fma(found, scale, total), totals[r][p])
     for r in range(rows):
         to = q.offset(y, b.mul(y_row, i64(r)))
-        for v, (g, p) in enumerate(vectors):
-            q.store_raw(b.load(totals[r][v]), q.offset(to, (g * COLUMNS + p * vl) * ITEM))
+        for p in range(parts):
+            q.store_raw(b.load(totals[r][p]), q.offset(to, p * vl * ITEM))
     b.ret_void()

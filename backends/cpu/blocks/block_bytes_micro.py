@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.blocks.block_product_block import (
-    BYTE_PRODUCT,
+    BLOCK_PRODUCT,
     COLUMNS,
     ITEM,
     ROUND_ROWS,
@@ -19,7 +19,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.llvm.emit import F32, I8, I32, I64, PTR, Emit, define, i64
 from graphc.ops.block_product import STEPS
 
-BLOCKS, Y_ROW = BYTE_PRODUCT["blocks y_row"]
+BLOCKS, Y_ROW = BLOCK_PRODUCT["blocks y_row"]
 ROUND_BLOCKS, ZERO, A_ROW = ROUND_ROWS["blocks zero a_row"]
 UNROLL = 4
 
