@@ -21,9 +21,9 @@ LARGEST = 256  # block of the first operand that is rounded by itself
 STEPS = 127  # of a block's largest magnitude
 
 
-def fits(n: int, k: int, bits: int, size: int) -> bool:
-    """Is there such a form of weights [n, k] in blocks of `size`?"""
-    return bits in (4, 8) and n % COLUMNS == 0 and (size % (8 * WORD // bits) == 0 or size >= k)
+def fits(k: int, bits: int, size: int) -> bool:
+    """Is there such a form of weights [N, k] in blocks of `size`?"""
+    return k > 0 and bits in (4, 8) and (size % (8 * WORD // bits) == 0 or size >= k)
 
 
 def packed_weights(q: np.ndarray, bits: int) -> np.ndarray:
@@ -42,22 +42,26 @@ def packed_scales(scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, int]
     return np.ascontiguousarray(packed), int(zero.flat[0]) if alone else 0
 
 
-def block_product(
+def emit_block_product(
     b: Any, x: Value, q: np.ndarray, scale: np.ndarray, zero: np.ndarray, bits: int, size: int, rounds: bool = False
-) -> tuple[tuple[Value, ...], dict[str, Any]]:
-    """Operands and attributes of BlockProduct for x [..., K] times whole numbers [N, K] with scales and zero points [N, blocks]."""
+) -> Value:
+    """x [..., K] times weights of whole numbers q [N, K], with scales and zero points [N, blocks]. rounds: of 8 bits are enough."""
     n, k = q.shape
     if rounds and size > LARGEST:
         scale, zero = (np.repeat(v, size // LARGEST, 1)[:, : -(-k // LARGEST)] for v in (scale, zero))
         size = LARGEST
-    size = min(size, k + -k % COLUMNS)
-    behind = -k % size
+    size = size if size < k else k + -k % COLUMNS
+    behind, beside = -k % size, -n % COLUMNS
+    q, scale, zero = (
+        np.pad(q, [(0, beside), (0, behind)]),
+        *(np.pad(v, [(0, beside), (0, 0)], "edge") for v in (scale, zero)),
+    )
     if behind:
-        q = np.pad(q, [(0, 0), (0, behind)])
         x = b.add("Pad", x, b.constant([0] * (2 * len(x.shape) - 1) + [behind], np.int64), b.constant(0, x.dtype))
     scales, alone = packed_scales(scale, zero)
-    operands = x, b.constant(packed_weights(q, bits)), b.constant(scales)
-    return operands, {"bits": bits, "block_size": size, "zero": alone, "rounds": rounds}
+    attrs = {"bits": bits, "block_size": size, "zero": alone, "rounds": rounds}
+    y = b.add("BlockProduct", x, b.constant(packed_weights(q, bits)), b.constant(scales), **attrs)
+    return b.add("Slice", y, *(b.constant([i], np.int64) for i in (0, n, -1))) if beside else y
 
 
 def emit_rounded(b: Any, a: Value, size: int) -> Value:

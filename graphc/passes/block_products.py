@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.dtypes import int_range
 from graphc.graph import Node, Value
-from graphc.ops.block_product import block_product, fits
+from graphc.ops.block_product import emit_block_product, fits
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 
 block_products = Rewrite("block_products")
@@ -32,14 +32,12 @@ def of_blocks(node: Node, sweep: Sweep) -> Value | Skip | None:
         return Skip("it turns its first operand, or has factors")
     sums = 1 if gemm and node.attrs["transB"] else 0  # the axis along which products are summed
     bits, axis, size = BITS[values.dtype.name], made.attrs["axis"] % 2, made.attrs["block_size"]
-    k, n = values.shape[sums], values.shape[1 - sums]
-    if axis != sums or not fits(n, k, bits, size):
-        return Skip("its blocks do not lie along the sums, are no whole words, or its columns are no multiple of 16")
-    operands, attrs = block_product(sweep, x, *_numbers(made, sums), bits, size)
+    k = values.shape[sums]
+    if axis != sums or not fits(k, bits, size):
+        return Skip("its blocks do not lie along the sums, or end within a word")
+    y = emit_block_product(sweep, x, *_numbers(made, sums), bits, size)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is None:
-        return sweep.remake(node, *operands, op="BlockProduct", attrs=attrs)
-    return sweep.remake(node, sweep.add("BlockProduct", *operands, **attrs), bias, op="Add")
+    return y if bias is None else sweep.remake(node, y, bias, op="Add")
 
 
 def _numbers(made: Node, sums: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.block_product import LARGEST, block_product, emit_rounded, fits
+from graphc.ops.block_product import LARGEST, emit_block_product, emit_rounded, fits
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import UINT8, bytes_of, emit_unpacked, unpacked
@@ -140,7 +140,7 @@ def _numbers(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Weights [N, K], scales and zero points [N, blocks] of BlockProduct; None where they are not constants, or it has no such."""
     attrs, bits = call.attrs, max(call.attrs.bits, 4)
     constant = all(v is None or v.is_const for v in call.inputs[B : ZEROS + 1])
-    if not constant or call.has(GROUPS) or not fits(attrs.N, attrs.K, bits, attrs.block_size):
+    if not constant or call.has(GROUPS) or not fits(attrs.K, bits, attrs.block_size):
         return None
     packed, scales = (call.inputs[i].data for i in (B, SCALES))
     n, count = attrs.N, _blocks(attrs)
@@ -159,12 +159,7 @@ def emit_in_blocks(b: Builder, call: Call) -> Value | None:
     if numbers is None:
         return None
     bits, size, rounds = max(call.attrs.bits, 4), call.attrs.block_size, _is_rounded(call)
-
-    def product(x: Value) -> Value:
-        operands, attrs = block_product(b, x, *numbers, bits, size, rounds)
-        return b.add("BlockProduct", *operands, **attrs)
-
-    return _emit_around(b, call, product)
+    return _emit_around(b, call, lambda x: emit_block_product(b, x, *numbers, bits, size, rounds))
 
 
 def _emit_around(b: Builder, call: Call, product: Callable[[Value], Value]) -> Value:
