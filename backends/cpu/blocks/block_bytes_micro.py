@@ -9,6 +9,7 @@ from graphc.backends.cpu.blocks.block_product_block import (
     COLUMNS,
     ITEM,
     ROUND_ROWS,
+    STEPS,
     WORD,
     ByteColumns,
     RoundTile,
@@ -17,7 +18,6 @@ from graphc.backends.cpu.blocks.block_product_block import (
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.llvm.emit import F32, I8, I32, I64, PTR, Emit, define, i64
-from graphc.ops.block_product import STEPS
 
 BLOCKS, Y_ROW = BLOCK_PRODUCT["blocks y_row"]
 ROUND_BLOCKS, ZERO, A_ROW = ROUND_ROWS["blocks zero a_row"]
@@ -38,17 +38,19 @@ def round_tile(module: ir.Module, symbol: str, target: Target, rows: int, size: 
         for r in range(rows):
             x = q.offset(q.offset(a, b.mul(a_row, i64(r))), b.mul(number, i64(size * ITEM)))
             values = [q.load_raw(q.offset(x, p * vl * ITEM), F32, vl) for p in range(parts)]
-            largest = q.intrinsic("fabs", values[0])
-            for v in values[1:]:
-                largest = q.intrinsic("maximum", largest, q.intrinsic("fabs", v))
-            step = b.fdiv(q.intrinsic("vector.reduce.fmaximum", largest, returns=F32), ir.Constant(F32, STEPS))
+            bits = [b.and_(b.bitcast(v, words), q.const(0x7FFFFFFF, I32, vl)) for v in values]
+            most = bits[0]  # of bits as of magnitudes, but NaN is above all
+            for other in bits[1:]:
+                most = q.intrinsic("smax", most, other)
+            largest = b.bitcast(q.intrinsic("vector.reduce.smax", most, returns=I32), F32)
+            step = b.fdiv(largest, ir.Constant(F32, STEPS))
             nothing = b.fcmp_ordered("==", step, ir.Constant(F32, 0.0))
             divisor = q.splat(b.select(nothing, ir.Constant(F32, 1.0), step), vl)
-            total = q.const(0, I32, vl)
+            ones, total = q.const(0x01010101, I32, vl // WORD), q.const(0, I32, vl // WORD)
             for p, v in enumerate(values):
-                whole = _nearest(q, q.intrinsic("rint", b.fdiv(v, divisor)), words)
-                total = b.add(total, whole)
-                four = b.bitcast(b.trunc(whole, q.vector(I8, vl)), q.vector(I32, vl // WORD))
+                whole = b.trunc(_nearest(q, b.fdiv(v, divisor)), q.vector(I8, vl))
+                four = b.bitcast(whole, total.type)
+                total = q.call("llvm.x86.avx512.vpdpbusd.128", total.type, total, ones, four)
                 for i in range(vl // WORD):
                     place = ((p * vl // WORD + i) * rows + r) * WORD
                     q.store_raw(b.extract_element(four, ir.Constant(I32, i)), q.offset(at, place))
@@ -62,9 +64,10 @@ def round_tile(module: ir.Module, symbol: str, target: Target, rows: int, size: 
     b.ret_void()
 
 
-def _nearest(q: Emit, x: ir.Value, words: ir.Type) -> ir.Value:
-    """Whole floats as int32; NaN is 0."""
-    return q.call("llvm.fptosi.sat.v16i32.v16f32", words, x)
+def _nearest(q: Emit, x: ir.Value) -> ir.Value:
+    """The nearest int32, the even one of two; the least one of NaN, whose last byte is 0."""
+    words, every, as_set = q.vector(I32, COLUMNS), ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)
+    return q.call("llvm.x86.avx512.mask.cvtps2dq.512", words, x, q.const(0, I32, COLUMNS), every, as_set)
 
 
 @micro(ByteColumns)

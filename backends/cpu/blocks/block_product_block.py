@@ -16,6 +16,7 @@ BLOCK_PRODUCT = Block(
 ROUND_ROWS = Block("a packed a_tile m row_tiles kernel blocks zero a_row")
 COLUMNS = 16  # whose weights lie side by side, as graphc/ops/block_product.py packs them
 ITEM = WORD = 4  # bytes of a number, of neighbouring weights of a column
+STEPS = 127  # that a rounded block has to its largest magnitude, as there
 
 
 @dataclass(frozen=True, eq=False)
