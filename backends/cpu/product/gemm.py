@@ -56,7 +56,11 @@ PLAIN_TILE = (
     4,
     4,
 )  # rows, vectors of columns of a tile whose operands are read where they lie; half as many vectors of few registers
-FEW_ROWS = 1  # up to which a product with constant weights takes as long as their bytes take to come
+ROWS_NEAR, ROWS_FAR = (
+    2,
+    8,
+)  # up to which weights of half the bytes take less time: they leave level 2, or fill FAR of the last
+FAR = 1 / 4
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 
 
@@ -138,7 +142,14 @@ def _dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
     given = DOTS.get(dtype_name(origin(b.data).dtype), FMA)
     if p.m == 1 and given is not FMA and lo.target.converts_half:
         return given
-    return BFLOAT16 if p.m <= FEW_ROWS and lo.policy.precision == "bf16-weights" else FMA
+    return BFLOAT16 if lo.policy.precision == "bf16-weights" and waits_for_weights(lo.target, p) else FMA
+
+
+def waits_for_weights(target: Target, p: Product) -> bool:
+    """Are rows so few that the bytes of weights take the time of the product? Each is read once then, for one tile of rows."""
+    nbytes = hint_of(p.k * p.n) * FMA.item
+    rows = ROWS_FAR if nbytes > FAR * target.l3 else ROWS_NEAR if nbytes > target.l2 else 1
+    return not is_size(p.m) and p.m <= rows and p.m <= panels_of(target, p.m, p.n, p.k, BFLOAT16).mr
 
 
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
@@ -169,6 +180,7 @@ def emit_product(
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     deep = panels.padded > DEPTH and hint_of(row_tiles) > 1
+    assert not deep or panels.dot.weights(vl) == lo.target.vector, "chunks count in bytes of float32"
     chunks = -(-panels.padded // DEPTH) if deep else 1
     depth = -(-steps // chunks)
     m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))
@@ -264,7 +276,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
             if narrow:
                 source = origin(v.data)
                 if source.dtype != panels.dot.b.numpy:
-                    source = v.data.astype(panels.dot.b.numpy)
+                    source = panels.dot.in_type(v.data)
             data = np.ascontiguousarray(source).view(source.dtype if narrow else b.type.dtype)  # four bytes for a float
             item = data.itemsize
             shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
