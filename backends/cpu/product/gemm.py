@@ -104,7 +104,7 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     bias, epilogue, operands = split_epilogue(group, p.n)
     epilogue_operands = [operand_record(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
-    dot = _dot_of(lo, p, node.inputs[1])
+    dot = dot_of(lo, p, node.inputs[1])
     halves = _halves(lo, node, p) if dot is FMA else None
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
@@ -132,7 +132,7 @@ def kinds(dot: Dot) -> str:
     return "; both operands in bfloat16" if dot is PAIRS else f"; weights in {dot.name}"
 
 
-def _dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
+def dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
     """Weights that a file has in a narrow type stay in it where there is one row: it waits for their bytes. Else the type is the
     one that the caller asks for."""
     if lo.policy.precision == "bf16":
