@@ -26,7 +26,7 @@ def short_loop(
     blocks: ir.Value,
     state_block: ir.Value,
     ahead: int,
-    kind: Callable[[Emit, Target, int, int], Tile] = Tile,
+    kind: Callable[[Emit, Target, int, int, int], Tile] = Tile,
 ) -> list[ir.Value]:
     """mr rows of x times nv vectors of w, [blocks * UNROLL][nv], as [row][vector].
 
@@ -35,8 +35,8 @@ def short_loop(
     way into registers has one row.
     """
     if target.asm:
-        return _assembly(q, target, kind(q, target, mr, nv), [x, w], [blocks, state_block], ahead)
-    b, tile, lanes = q.b, kind(q, target, mr, nv), i64(target.vl)
+        return _assembly(q, target, kind(q, target, mr, nv, 0), [x, w], [blocks, state_block], ahead)
+    b, tile, lanes = q.b, kind(q, target, mr, nv, 0), i64(target.vl)
     for acc in tile.flat:
         b.store(q.const(0.0, F32, target.vl), acc)
     with q.loop(b.mul(blocks, i64(UNROLL)), step=UNROLL) as k:
