@@ -80,7 +80,7 @@ def product_tile(
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: a name of
     tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are;
-    'float16' and 'bfloat16' for b of these types.
+    'float16' and 'bfloat16' for b of these types, 'pairs' for two bfloat16 in the place of each float of a and b.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
@@ -95,9 +95,9 @@ def product_tile(
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vector
             tile.set(m, j, q.load_raw(q.offset(bias, at), element, vl))
-    for part in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
+    for other in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
         for i, acc in enumerate(tile.flat):
-            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(part, i * vector), element, vl)), acc)
+            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(other, i * vector), element, vl)), acc)
     a_block, b_block = q.slot(block, XS_BLOCK) if strided else i64(mr * vl * tile.item), i64(vl * nv * tile.weights)
     blocks = q.slot(block, BLOCKS)
     step = q.slot(block, COMING_STEP) if strided else i64(lines * CACHE_LINE)
