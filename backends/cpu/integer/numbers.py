@@ -11,7 +11,9 @@ from graphc import expr
 from graphc.dtypes import BY_NAME, is_integer
 from graphc.expr import Expr
 
-PLAIN = {"arg", "const", "add", "sub", "mul", "min", "max", "rint", "cast", "select", "gt", "bitcast", "xor"}
+PLAIN = {
+    "arg", "const", "bytes", "table", "add", "sub", "mul", "min", "max", "rint", "cast", "select", "gt", "bitcast", "xor",
+}  # fmt: skip
 FLOAT32 = np.dtype(np.float32)
 COMMON = {0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 127.0, -128.0, 255.0}  # of every network: they stay in the code
 
