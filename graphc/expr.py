@@ -98,7 +98,7 @@ class Expr:
 
     def __str__(self) -> str:
         if self.prim == "arg":
-            return f"x{self.value}"
+            return f"x{self.index}"
         if self.prim == "const":
             return repr(self.value)
         if self.prim == "bytes":
@@ -363,7 +363,7 @@ def evaluate(e: Expr, values: list):
     if e.prim == "bitcast":
         return np.array(xs[0]).astype(e.args[0].dtype).view(e.dtype).item()
     if e.prim == "table":
-        return table(*xs, e.dtype)
+        return table(xs[0], xs[1], e.dtype)
     return cast(xs[0], e.dtype) if e.prim == "cast" else _NUMBERS[e.prim](*xs)
 
 

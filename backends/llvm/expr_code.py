@@ -48,7 +48,7 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
         assert isinstance(e.value, bytes)
         return q.constant_bytes(e.value)
     if e.prim == "table":
-        return _looked_up(q, *xs, lanes)
+        return _looked_up(q, xs[0], xs[1], lanes)
     if e.prim in _STEPS:
         xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
     if e.prim == "cast" and _is_small(e):

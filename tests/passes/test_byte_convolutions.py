@@ -11,6 +11,7 @@ from passcheck import F32, build, image, refused, rewritten
 
 from graphc.graph import Builder, Graph, Value
 from graphc.passes.byte_convolutions import byte_convolutions
+from graphc.passes.byte_tables import byte_tables
 from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.pipeline import SHAPE_FREE, shape_free
 from graphc.pipeline import run as run_passes
@@ -195,8 +196,8 @@ def test_signed_bytes_that_are_results():
 
 
 def test_backends_without_the_kernel_keep_floats():
-    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {byte_convolutions, unsigned_bytes}
-    assert shape_free({"ConvBytes"}) == SHAPE_FREE
+    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {byte_convolutions, unsigned_bytes, byte_tables}
+    assert shape_free({"ConvBytes", "ByteTable"}) == SHAPE_FREE
     graph = build(lambda b: b.add("Conv", codes(b, image(b)), filters(b, 6, 4, 1, 1)))
     assert "Conv" in names(run_passes(graph, shape_free(())))
     assert "ConvInteger" in names(run_passes(graph, shape_free({"ConvBytes"})))
