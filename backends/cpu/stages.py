@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
+from graphc.backends.cpu.conv.in_bfloat16 import in_bfloat16
 from graphc.backends.cpu.costs import nanoseconds
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -96,7 +97,8 @@ def narrow(d: Draft) -> None:
     """Convolutions in bfloat16, where they are asked for."""
     load_lowerings()
     if d.policy.precision == "bf16":
-        d.graph = Bfloat16Convolutions(lambda node: host_reason(node, d.target) is None)(d.graph)
+        computed = Bfloat16Convolutions(d.compiled, lambda node: in_bfloat16(node, d.target, d.policy))
+        d.graph = computed(d.graph)
 
 
 def choose(d: Draft) -> None:

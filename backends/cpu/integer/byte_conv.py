@@ -58,7 +58,8 @@ def supported(node: Node, target: Target) -> str | None:
 
 def is_depthwise(node: Node) -> bool:
     channels, filters = node.inputs[0].shape[1], node.inputs[1].shape[0]
-    return channels == filters == node.attrs["group"] and math.prod(node.inputs[1].shape[2:]) <= TAPS
+    exact = node.op.name == "ConvPairs" or math.prod(node.inputs[1].shape[2:]) <= TAPS
+    return channels == filters == node.attrs["group"] and exact
 
 
 def operand_kind(v: Value, out: Value) -> str:

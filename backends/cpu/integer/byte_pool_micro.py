@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from graphc.backends.cpu.integer.byte_conv_block import BYTE_POOL, LargestBytes
@@ -11,6 +13,8 @@ from graphc.backends.cpu.verbs.rows_micro import each_vector
 from graphc.backends.llvm.emit import I8, I16, I32, I64, PTR, Emit, define, i64
 from graphc.dtypes import BY_NAME
 
+# (pointer, lanes) -> vector; (new, old, lanes) -> the larger; (vector, pointer, lanes)
+Access = tuple[Callable[..., ir.Value], Callable[..., ir.Value], Callable[..., None]]
 X_H, X_W, CHANNELS = BYTE_POOL["x_h x_w channels"]
 
 
@@ -40,7 +44,7 @@ def largest_bytes(module: ir.Module, symbol: str, target: Target, dtype: str) ->
     b.ret_void()
 
 
-def _bytes(q: Emit, signed: bool):
+def _bytes(q: Emit, signed: bool) -> Access:
     """How bytes are read, compared and written."""
     greater = q.b.icmp_signed if signed else q.b.icmp_unsigned
     return (
@@ -50,7 +54,7 @@ def _bytes(q: Emit, signed: bool):
     )
 
 
-def _bfloat16(q: Emit):
+def _bfloat16(q: Emit) -> Access:
     """The same: as float32, whose upper half they are. NaN is kept, as `pool_row` keeps it."""
     b, dtype = q.b, BY_NAME["bfloat16"].numpy
 
