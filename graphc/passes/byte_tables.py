@@ -2,7 +2,8 @@
 
     QuantizeLinear(f(DequantizeLinear(x))) = ByteTable(x),
 
-where f is made of elementwise operators whose other operands are single constants, as activations are. The results are computed here, by
+where f is made of elementwise operators whose other operands are single constants, as activations are; so do QLinearSigmoid and
+its like. The results are computed here, by
 the operators' references, so that they are exactly those of the graph as it was written. It runs before other passes move scales,
 for backends that look bytes up quickly.
 """
@@ -23,7 +24,11 @@ byte_tables = Rewrite("byte_tables", makes="ByteTable")
 
 MOST_NODES = 64  # of a function
 WORTH = 16  # operations of it, from which on a look-up is faster
-QUANTIZES = {"QuantizeLinear": 9, "DequantizeLinear": 3}  # operations
+WHOLE = {
+    "com.microsoft::QLinearSigmoid": 28,
+    "com.microsoft::QLinearLeakyRelu": 16,
+}  # operations of functions from bytes to bytes
+QUANTIZES = {"QuantizeLinear": 9, "DequantizeLinear": 3, **WHOLE}
 QUICK = frozenset(("arg", "const", "cast", "bitcast"))  # nearly free, as vectors of bytes are made anyway
 SLOW = {"div": 4, "sqrt": 4} | dict.fromkeys(("exp", "log", "tanh", "sigmoid", "erf"), 16)
 CALLED = 64  # what is computed element by element
@@ -33,7 +38,7 @@ PLAIN = frozenset((
 ))  # fmt: skip
 
 
-@byte_tables.on("QuantizeLinear")
+@byte_tables.on("QuantizeLinear", *WHOLE)
 def of_one_byte(node: Node, sweep: Sweep) -> Value | None:
     if not _is_pointwise(node) or node.output.dtype.name not in BYTES:
         return None
@@ -96,7 +101,7 @@ def _is_pointwise(node: Node) -> bool:
     quantizes = node.op.name in QUANTIZES
     if not (quantizes or node.op.elementwise) or node.op.deterministic is not True or len(node.outputs) > 1:
         return False
-    if any(v.type is None for v in (*node.operands, *node.outputs)) or (quantizes and node.attrs["block_size"]):
+    if any(v.type is None for v in (*node.operands, *node.outputs)) or (quantizes and node.attrs.get("block_size")):
         return False
     if quantizes and not all(v.is_const for v in node.operands[1:]):
         return False

@@ -101,6 +101,15 @@ def test_functions_of_functions():
     check(build(make), "ByteTable")
 
 
+@pytest.mark.parametrize("op", ["Sigmoid", "LeakyRelu"])
+def test_operators_from_bytes_to_bytes(op: str):
+    def make(b: Builder) -> Value:
+        numbers = number(b, 0.04), b.constant(-3, "int8"), number(b, 0.01), b.constant(7, "int8")
+        return b.add(f"com.microsoft::QLinear{op}", b.input("x", "int8", (256,)), *numbers)
+
+    check(build(make), "ByteTable")
+
+
 def test_what_others_read_stays():
     def make(b: Builder) -> list[Value]:
         y = b.add("Gelu", dequantized(b, b.input("x", "uint8", (256,))))
