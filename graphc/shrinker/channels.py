@@ -48,8 +48,8 @@ class Channels:
             if node not in refused:
                 left[node] = np.sort(np.argsort(-norms, kind="stable")[: len(norms) - removed])
         done = _Removal(graph, tracks, left).run()
-        after = {n.name: size_of(weights_of(n)) for n in done.nodes if is_product(n)}
-        return done, tuple(_report(n, left.get(n), refused.get(n, ""), after[n.name]) for n in layers)
+        after = {n.output.name: size_of(weights_of(n)) for n in done.nodes if is_product(n)}
+        return done, tuple(_report(n, left.get(n), refused.get(n, ""), after[n.output.name]) for n in layers)
 
 
 def require_part(name: str, part: object) -> None:
@@ -108,9 +108,9 @@ class _Removal:
                 inputs, op, attrs = [inputs[0], self._row(found)], get_op("Reshape"), {}
         if node in self.left:
             inputs[1] = self._taken(inputs[1], weight_axis(node), self.left[node])
-            axis = bias_axis(node)
-            if axis is not None:
-                inputs[2] = self._taken(inputs[2], axis, self.left[node])
+            bias = bias_axis(node)
+            if bias is not None:
+                inputs[2] = self._taken(inputs[2], bias, self.left[node])
         self.sweep.stands_for(node.output, self.sweep.remake(node, *inputs, op=op, attrs=attrs))
 
     def _row(self, found: Onward) -> Value:

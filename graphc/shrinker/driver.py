@@ -62,7 +62,7 @@ def shrink(
         raise UnsupportedError(
             "the model has nothing to make smaller: no convolutions or products of matrices by constant weights in float32"
         )
-    kept = {n.name for n in kept_by_name(layers, keep, "made smaller")}
+    kept = {n.output.name for n in kept_by_name(layers, keep, "made smaller")}
     if len(kept) == len(layers):
         raise InputError("every layer that could be made smaller is kept", hint="keep fewer")
     runner, count, expected = None, 0, []

@@ -16,6 +16,8 @@ from graphc.errors import InputError
 LONGEST = 15  # bits of a code
 CHUNK = 1 << 16  # bytes that are decoded at a time
 
+Package = tuple[int, tuple[int, ...]]  # how often its symbols occur together, and these
+
 
 def lengths_of(counts: np.ndarray, longest: int = LONGEST) -> np.ndarray:
     """int64 [symbols]: bits of each symbol's code, of which none is longer; 0 for symbols that do not occur. counts: how often each
@@ -25,7 +27,7 @@ def lengths_of(counts: np.ndarray, longest: int = LONGEST) -> np.ndarray:
     if len(used) < 2:
         lengths[used] = 1
         return lengths
-    single = sorted((int(counts[s]), (int(s),)) for s in used)
+    single: list[Package] = sorted((int(counts[s]), (int(s),)) for s in used)
     merged = single
     for _ in range(longest - 1):
         pairs = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(merged[::2], merged[1::2])]
@@ -88,7 +90,9 @@ def decoded(data: bytes) -> np.ndarray:
 def _followed(data: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
     """The symbols of a stream of codes: what begins at each bit is looked up for many at once, and followed one by one."""
     order = sorted(np.flatnonzero(lengths), key=lambda s: (lengths[s], s))
-    by_prefix = np.repeat(order, 1 << LONGEST - lengths[order])  # of the next LONGEST bits, the symbol that they begin with
+    by_prefix = np.repeat(
+        order, 1 << LONGEST - lengths[order]
+    )  # of the next LONGEST bits, the symbol that they begin with
     found = np.empty(count, np.uint8)
     done, bit = 0, 0
     padded = np.concatenate([data, np.zeros(4, np.uint8)]).astype(np.int64)

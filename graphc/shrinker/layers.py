@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,8 @@ __all__ = ["Rebuilt", "layers_of", "relative_error", "rows", "size_of", "unrows"
 
 
 def layers_of(graph: Graph, keep: Collection[str] = ()) -> list[Node]:
-    """Products by constant weights in float32 (Conv, ConvTranspose, Gemm, MatMul), without those of these names."""
-    return [n for n in graph.nodes if is_product(n) and n.name not in keep]
+    """Products by constant weights in float32 (Conv, ConvTranspose, Gemm, MatMul), without those whose results have these names."""
+    return [n for n in graph.nodes if is_product(n) and n.output.name not in keep]
 
 
 def weights_of(node: Node) -> Value:
@@ -66,6 +67,6 @@ class Rebuilt(Sweep):
     def weights(self, array: np.ndarray, stem: str) -> Value:
         return self.constant(np.ascontiguousarray(array), array.dtype, self.unique(stem))
 
-    def made(self, op: str, *inputs: Value | None, stem: str, **attrs: object) -> Value:
+    def made(self, op: str, *inputs: Value | None, stem: str, **attrs: Any) -> Value:
         name = self.unique(stem)
         return self.add(op, *inputs, name=name, outputs=[name], **attrs)

@@ -93,11 +93,16 @@ class LowRank:
 def factors(matrix: np.ndarray, error: float) -> Factors:
     """A [m, r] and B [r, n], float32, of the least rank r ≥ 1 with ‖A·B - matrix‖ ≤ error·‖matrix‖ in the Frobenius norm. Each has the
     roots of the singular values."""
-    u, s, v = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-    rest = np.append(np.sqrt(np.cumsum((s**2)[::-1])[::-1]), 0.0)  # [r]: of what is left out at rank r
-    rank = max(1, int(np.argmax(rest <= error * rest[0])))
-    root = np.sqrt(s[:rank])
-    return (u[:, :rank] * root).astype(np.float32), (root[:, None] * v[:rank]).astype(np.float32)
+    if len(matrix) < matrix.shape[1]:
+        b, a = factors(matrix.T, error)
+        return a.T, b.T
+    wide = matrix.astype(np.float64)
+    squares, vectors = np.linalg.eigh(wide.T @ wide)  # much faster than SVD, and exact to float32
+    squares, vectors = np.maximum(squares[::-1], 0), vectors[:, ::-1]
+    rest = np.append(np.cumsum(squares[::-1])[::-1], 0.0)  # [r]: the square of the error at rank r
+    rank = max(1, int(np.argmax(rest <= error**2 * rest[0])))
+    root = np.maximum(squares[:rank], np.finfo(np.float64).tiny) ** 0.25
+    return (wide @ vectors[:, :rank] / root).astype(np.float32), (root[:, None] * vectors[:, :rank].T).astype(np.float32)
 
 
 def _dense(node: Node, error: float) -> Split:

@@ -16,7 +16,7 @@ from graphc.shrinker.sparse import Sparse
 
 
 class Method(Protocol):
-    """A pass over a graph: what is smaller, and what became of each layer but those whose names are kept."""
+    """A pass over a graph: what is smaller, and what became of each layer but those whose results have the names to keep."""
 
     def __call__(self, graph: Graph, keep: Collection[str]) -> tuple[Graph, tuple[LayerReport, ...]]: ...
 
@@ -48,11 +48,10 @@ def methods_of(
         None if codebook is None else Codebook(codebook),
         None if signs is None else Signs(signs),
     ]
-    methods = [method for method in found if method is not None]
+    methods: list[Method] = [method for method in found if method is not None]
     if not methods:
         raise InputError(
-            "nothing says how the model becomes smaller", hint="name a method: channels, low_rank, sparse, codebook or signs"
+            "nothing says how the model becomes smaller",
+            hint="name a method: channels, low_rank, sparse, codebook or signs",
         )
     return methods
-
-

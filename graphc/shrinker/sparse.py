@@ -50,7 +50,9 @@ class Sparse:
         floats = unrows(sparse, w.shape, axis)
         size = w.size * w.dtype.itemsize
         made = f"{zero} of {blocks} blocks zero"
-        return Stored(floats, made, size, len(packed(sparse, block)), lambda b, stem: b.weights(floats, f"{stem}_sparse"))
+        return Stored(
+            floats, made, size, len(packed(sparse, block)), lambda b, stem: b.weights(floats, f"{stem}_sparse")
+        )
 
 
 def block_of(block: object) -> Block:
