@@ -102,7 +102,9 @@ def factors(matrix: np.ndarray, error: float) -> Factors:
     rest = np.append(np.cumsum(squares[::-1])[::-1], 0.0)  # [r]: the square of the error at rank r
     rank = max(1, int(np.argmax(rest <= error**2 * rest[0])))
     root = np.maximum(squares[:rank], np.finfo(np.float64).tiny) ** 0.25
-    return (wide @ vectors[:, :rank] / root).astype(np.float32), (root[:, None] * vectors[:, :rank].T).astype(np.float32)
+    return (wide @ vectors[:, :rank] / root).astype(np.float32), (root[:, None] * vectors[:, :rank].T).astype(
+        np.float32
+    )
 
 
 def _dense(node: Node, error: float) -> Split:
@@ -149,13 +151,15 @@ def _by_axes(node: Node, error: float) -> Split:
     a, b = factors(matrix, error)
     first = a.T.reshape(-1, inputs, height, 1)
     second = b.reshape(-1, outputs, width).transpose(1, 0, 2)[:, :, None]
+    pads, strides, dilations = attrs["pads"] or (0,) * 4, attrs["strides"] or (1, 1), attrs["dilations"] or (1, 1)
     parts = []
     for axis in (0, 1):
-        ends = [attrs["pads"][i] if i % 2 == axis else 0 for i in range(4)]
-        along = {key: tuple(attrs[key][i] if i == axis else 1 for i in (0, 1)) for key in ("strides", "dilations")}
+        ends = [pads[i] if i % 2 == axis else 0 for i in range(4)]
+        steps = {"strides": strides, "dilations": dilations}
+        along = {key: tuple(step[i] if i == axis else 1 for i in (0, 1)) for key, step in steps.items()}
         kernel = tuple(w.shape[2 + i] if i == axis else 1 for i in (0, 1))
         parts.append({**along, "pads": tuple(ends), "kernel_shape": kernel})
-    work = first.size * attrs["strides"][1] + second.size  # the first makes columns that the second leaves out
+    work = first.size * strides[1] + second.size  # the first makes columns that the second leaves out
     made = f"rank {len(first)} of {min(matrix.shape)} by axes"
     return Split(made, a.size + b.size, work, relative_error(matrix, a @ b), _two(first, second, *parts))
 
