@@ -212,4 +212,4 @@ def test_what_would_take_more_stays():
 def test_networks(name: str):
     graph = net(name)
     made = shrink(graph, [Codebook(4)], data(graph, 4), options={"threads": 1})
-    assert 0 < made.report.error < 0.2 and made.report.bytes[1] < made.report.bytes[0]
+    assert 0 < made.report.error < 0.3 and made.report.bytes[1] < made.report.bytes[0]
