@@ -1,8 +1,8 @@
 """Weights of one bit or of three values: a scale for each output channel, times -1 or 1, or 0, too.
 
 Both have the least squares of errors that their form allows. Binary: the scale is the mean magnitude, W ≈ mean|W| · sign(W) (M. Rastegari,
-V. Ordonez, J. Redmon and A. Farhadi, "XNOR-Net", ECCV 2016, equations 5 and 6). Ternary: of the k largest magnitudes of a channel, the k
-with the largest (Σ|w|)²/k, whose mean is the scale (F. Li, B. Zhang and B. Liu, "Ternary weight networks", 2016, equation 5). They
+V. Ordonez, J. Redmon and A. Farhadi, "XNOR-Net", ECCV 2016, equation 6). Ternary: of the k largest magnitudes of a channel, the k
+with the largest (Σ|w|)²/k, whose mean is the scale (F. Li, B. Zhang and B. Liu, "Ternary weight networks", 2016). They
 take all weights above 0.7 · mean|W| for it; sorted, the best k is found exactly.
 """
 
