@@ -68,7 +68,9 @@ def compile(  # noqa: A001  (the field's name)
               measured is kept on disk. Plans for other numbers of threads may then choose, and round, differently
     host      let nodes that target 'cuda' has no kernel for run on the CPU (other targets do so anyway)
     arch      with target 'cuda': compile for this GPU ahead, 'sm_80', 'sm_90', 'sm_90a' …
-    precision with target 'cuda': of products of float32, 'float32' (the default) or 'tf32', which has 11 digits of 24
+    precision of products of float32: 'float32' (the default); on a CPU with AVX512_BF16 'bf16': convolutions, products, recurrent
+              layers and attention of bfloat16 (8 digits of 24), summed in float32; on any CPU 'bf16-weights': weights in bfloat16,
+              products in float32; with target 'cuda' 'tf32', which has 11 digits
     device    with target 'cuda': the number of the GPU, from 0 on
     progress  called with (stage, done, total) during long work
 

@@ -175,7 +175,7 @@ class CpuBackend:
         from graphc.backends.cpu.lower.policy import Policy
 
         o = self.options
-        policy = Policy(0 if "winograd" in o.disabled else o.winograd, o.disabled)
+        policy = Policy(0 if "winograd" in o.disabled else o.winograd, o.disabled, precision=o.precision)
         if not o.tune:
             return policy
         from graphc.backends.cpu.tune import measured

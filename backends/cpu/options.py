@@ -10,10 +10,11 @@ from typing import Any
 from graphc.backend import Request, whole_number
 from graphc.backends.cpu.hardware import cache_sizes, cpu_count
 from graphc.backends.cpu.parts import without
-from graphc.errors import InputError
+from graphc.errors import InputError, UnsupportedError
 from graphc.records import record
 
 WINOGRAD = (6, 4, 2, 0)  # output tiles that may be the largest
+PRECISIONS = ("float32", "bf16", "bf16-weights")
 MAX_THREADS = 1024  # each has scratch memory of its own
 
 _CHANGING = (
@@ -32,13 +33,15 @@ _CHANGING = (
 @record(frozen=True)
 class CpuOptions:
     """isa: None for the best that the machine has; threads: of one inference; winograd: the largest output tile, 0 for none;
-    tune: choose algorithms by measuring them; disabled: parts (backends/cpu/parts.py) that are switched off."""
+    tune: choose algorithms by measuring them; disabled: parts (backends/cpu/parts.py) that are switched off; precision: of float32
+    products, see `Policy`."""
 
     isa: str | None
     threads: int
     winograd: int = 6
     tune: bool = False
     disabled: frozenset[str] = frozenset()
+    precision: str = PRECISIONS[0]
 
     @classmethod
     def parse(cls, request: Request) -> CpuOptions:
@@ -47,9 +50,10 @@ class CpuOptions:
         given = dict(request.options)
         threads = whole_number("threads", given.pop("threads", None), MAX_THREADS, "None takes all cores")
         winograd, tune = given.pop("winograd", 6), given.pop("tune", False)
+        precision = given.pop("precision", PRECISIONS[0])
         if given:
             raise InputError(
-                f"target 'cpu' has no option '{next(iter(given))}'", hint="it has: threads, winograd, tune"
+                f"target 'cpu' has no option '{next(iter(given))}'", hint="it has: threads, winograd, tune, precision"
             )
         if isinstance(winograd, bool) or not hasattr(winograd, "__index__") or winograd not in WINOGRAD:
             raise InputError(
@@ -57,12 +61,25 @@ class CpuOptions:
             )
         if not isinstance(tune, bool):
             raise InputError(f"tune must be True or False, not {tune!r}")
+        if precision not in PRECISIONS:
+            hint = (
+                "bf16: bfloat16 operands and float32 sums; bf16-weights: weights kept in bfloat16, products in float32"
+            )
+            raise InputError(f"precision must be {', '.join(map(repr, PRECISIONS))}, not {precision!r}", hint=hint)
         isa = request.variant or None
-        if isa:
+        if isa or precision == "bf16":
             from graphc.backends.cpu.target import detect
 
-            detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
-        return cls(isa, threads or cpu_count(), int(winograd), tune, without(frozenset(request.disabled)))
+            target = detect(
+                isa
+            )  # a name that this CPU lacks is an error now; the default is looked up when code is made
+            if precision == "bf16" and not target.dots_bfloat16:
+                raise UnsupportedError(
+                    f"precision 'bf16' needs AVX-512 with BF16, which {target} of this CPU ({target.cpu}) lacks",
+                    hint="'bf16-weights' keeps weights in bfloat16 and multiplies in float32, on any CPU",
+                )
+        disabled = without(frozenset(request.disabled))
+        return cls(isa, threads or cpu_count(), int(winograd), tune, disabled, precision)
 
     def identity(self) -> list[Any]:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""

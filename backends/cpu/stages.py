@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
+from graphc.backends.cpu.conv.in_bfloat16 import in_bfloat16
 from graphc.backends.cpu.costs import nanoseconds
 from graphc.backends.cpu.lower.groups import grouped, laid_out
 from graphc.backends.cpu.lower.lowering import CpuLowering
@@ -30,6 +31,7 @@ from graphc.lower.placement import place_concatenations, place_externals, requir
 from graphc.lower.program import Form, HostStep, assemble
 from graphc.lower.shown import shown_groups, shown_places
 from graphc.lower.weights import WeightStore
+from graphc.passes.bfloat16_convolutions import Bfloat16Convolutions
 from graphc.report import FusionNote, MemoryReport, format_bytes
 from graphc.types import MaybeNone
 
@@ -91,9 +93,16 @@ class Draft:
         return all(self.compiled(g.nodes[0]) for g in self.groups)
 
 
+def narrow(d: Draft) -> None:
+    """Convolutions in bfloat16, where they are asked for."""
+    load_lowerings()
+    if d.policy.precision == "bf16":
+        computed = Bfloat16Convolutions(d.compiled, lambda node: in_bfloat16(node, d.target, d.policy))
+        d.graph = computed(d.graph)
+
+
 def choose(d: Draft) -> None:
     """The algorithm of each convolution."""
-    load_lowerings()
     d.choices = choices_of(d.graph, d.target, d.policy)
 
 
@@ -189,6 +198,7 @@ def _show_table(d: Draft) -> str:
 
 
 STAGES = (
+    Stage("narrow", narrow, lambda d: str(d.graph), lambda d: verify.graph(d.graph)),
     Stage("choose", choose, _show_choices, lambda d: verify.graph(d.graph)),
     Stage("layout", layout, lambda d: str(d.graph), lambda d: verify.graph(d.graph)),
     Stage("fuse", fuse_nodes, lambda d: shown_groups(d.groups, d.reasons), lambda d: verify.groups(d.graph, d.groups)),

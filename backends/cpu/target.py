@@ -58,6 +58,11 @@ class Target:
         return (self.registers - 4) // 2
 
     @property
+    def dots_bfloat16(self) -> bool:
+        """Is there an instruction that sums products of pairs of bfloat16 in float32 (AVX512_BF16)?"""
+        return self.isa == "avx512" and "+avx512bf16" in self.features.split(",")
+
+    @property
     def converts_half(self) -> bool:
         """Has it instructions between float16 and float32? (F16C is older than AVX2.)"""
         return self.cpu != BASELINE

@@ -17,6 +17,7 @@ import numpy as np
 from graphc.dtypes import is_float
 from graphc.graph import Node, Value
 from graphc.passes.byte_products import BYTES, MOST_ROWS, Codes, codes_of, is_single
+from graphc.passes.means import MEANS, summing
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 
 byte_convolutions = Rewrite("byte_convolutions", makes="ConvBytes")
@@ -129,7 +130,7 @@ def _zero(codes: Codes, sweep: Sweep) -> Value:
     return sweep.constant(0, codes.dtype) if codes.zero is None else codes.zero
 
 
-@byte_convolutions.on("GlobalAveragePool", "AveragePool")
+@byte_convolutions.on(*MEANS)
 def of_means(node: Node, sweep: Sweep) -> Value | Skip | None:
     """A mean of dequantized bytes is a convolution of each channel by ones."""
     x = codes_of(node.inputs[0], sweep)
@@ -137,28 +138,17 @@ def of_means(node: Node, sweep: Sweep) -> Value | Skip | None:
         return None
     if not is_single(x.scale) or not x.scale.is_const or x.scale.dtype != FLOAT32 or _number(x.zero) is None:
         return Skip("it has not one scale and one zero point")
-    _, channels, *size = node.inputs[0].shape
-    window = size if node.op.name == "GlobalAveragePool" else node.attrs["kernel_shape"]
-    if not all(isinstance(d, int) for d in (channels, *window)) or not 0 < math.prod(window) <= MOST_TAPS:
-        return Skip("its window is large, or not known")
-    attrs = {} if node.op.name == "GlobalAveragePool" else _window_of(node)
-    if attrs is None:
-        return Skip("it divides by other numbers at the border")
-    ones = sweep.constant(np.ones((channels, 1, *window), np.int8))
+    found = summing(node)
+    if isinstance(found, str):
+        return Skip(found)
+    window, attrs = found
+    if math.prod(window) > MOST_TAPS:
+        return Skip("its window is large")
+    ones = sweep.constant(np.ones((attrs["group"], 1, *window), np.int8))
     zeros = _zero(x, sweep), sweep.constant(0, np.int8)
-    total = sweep.add("Cast", sweep.add("ConvInteger", x.values, ones, *zeros, group=channels, **attrs), to=FLOAT32)
+    total = sweep.add("Cast", sweep.add("ConvInteger", x.values, ones, *zeros, **attrs), to=FLOAT32)
     scale = x.scale.data.astype(np.float64).reshape(()) / math.prod(window)
     return sweep.remake(node, total, sweep.constant(scale, FLOAT32), op="Mul")
-
-
-def _window_of(node: Node) -> dict | None:
-    """The attributes of the convolution that sums the windows of an AveragePool; None where it does not divide all by one number."""
-    pads = node.attrs["pads"]
-    if node.attrs["ceil_mode"] or node.attrs["auto_pad"] not in ("NOTSET", "VALID"):
-        return None
-    if pads and any(pads) and not node.attrs["count_include_pad"]:
-        return None
-    return {k: node.attrs[k] for k in ("strides", "pads", "dilations", "auto_pad")}
 
 
 # --- what lies between ------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class _Region(Sweep):
     def _follows(self, node: Node) -> bool:
         """Does it read what is in float32 anyway, with results that are no more to write? Kernels of products are left as they
         are: a narrow one may be faster."""
-        if node.op.macs is not None or node.op.windowed or node.op.holds_graphs:
+        if node.op.macs is not None or node.op.holds_graphs:
             return False
         read = [v for v in node.operands if is_half(v) and not v.is_const]
         return bool(read) and (any if node.op.elementwise else all)(v in self.wide for v in read)

@@ -7,16 +7,28 @@ import math
 from graphc.backends.cpu.blocked.reorder_block import REORDER, InterleaveRow, SeparateRow, ToBlocked, ToDense
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
+from graphc.dtypes import FLOAT32
+from graphc.graph import Node
 from graphc.lower.fuse import Group
 from graphc.lower.storage import Storage, blocked_strides
 from graphc.types import TensorType
 
 
-@lowers("Reorder", aliases=True)
+def _channels_last(node: Node) -> str:
+    """Channels that fill their blocks are copied a block of a pixel at a time, where they are innermost on the other side."""
+    x, out = node.inputs[0].type, node.output.type
+    whole = x.rank > 2 and x.shape[1] % (out if out.layout else x).blocks.c == 0
+    return "" if not whole else "read" if out.layout else "write"
+
+
+@lowers("Reorder", aliases=True, channels_last=_channels_last)
 def lower_reorder(lo: CpuLowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
     assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
+    if out.type.layout and lo.strided(x).channels_last or out in lo.channels_last:
+        _between_pixels(lo, group, lo.strided(x), lo.write(out))
+        return
     source = lo.read(x)
     if x.type.layout and not out.type.layout and same_bytes(x.type) and _is_packed(source):
         lo.place(out, source.ref)
@@ -42,6 +54,24 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
         micro=micro,
     )
     lo.emit(kernel, args, lo.info(group, kernel.name, "", f"{x.type} -> {out.type}"), writes=[to.ref])
+
+
+def _between_pixels(lo: CpuLowering, group: Group, source: Storage, to: Storage) -> None:
+    """Where channels are innermost on the dense side: [n, block, *spatial, channel of the block] on both."""
+    blocked = to if to.type.layout else source
+    c, item = blocked.type.blocks.c, FLOAT32.item
+    n, channels, *spatial = group.output.shape
+    count = -(-channels // c)
+
+    def strides(s: Storage) -> tuple[int, ...]:
+        if s is blocked:
+            *outer, pixel = s.strides
+            return (*outer, pixel, item)
+        image, channel, *pixels = s.strides
+        return (image, c * channel, *pixels, channel)
+
+    info = lo.info(group, "copy_strided", "", f"{source.type} -> {to.type}, blocks of pixels")
+    lo.copy(source.ref, strides(source), to.ref, strides(to), (n, count, *spatial, c), item, info)
 
 
 def _is_packed(s: Storage) -> bool:

@@ -1,4 +1,4 @@
-"""ConvBytes: register tiles of four bytes a step, and what follows the sums."""
+"""ConvBytes and ConvPairs: register tiles of four bytes a step, of bytes or of bfloat16, and what follows the sums."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES
+from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.dtypes import FLOAT32
@@ -40,6 +40,7 @@ from graphc.lower.storage import Ref
 from graphc.sizes import hint_of, need
 
 VARYING = ("v", "p")  # kinds of operands that differ from pixel to pixel
+DESCRIBED = {BYTES: ("bytes", "bytes"), PAIRS: ("bfloat16", "numbers")}
 WIDEST, TALLEST = 8, 3 * BASES  # vectors and rows of a tile, whose rows have pointers in few registers
 TAPS = 2**24 // (255 * 128)  # of a window of one channel, whose sum is exact in float32
 
@@ -58,18 +59,37 @@ def supported(node: Node, target: Target) -> str | None:
 
 def is_depthwise(node: Node) -> bool:
     channels, filters = node.inputs[0].shape[1], node.inputs[1].shape[0]
-    return channels == filters == node.attrs["group"] and math.prod(node.inputs[1].shape[2:]) <= TAPS
+    exact = node.op.name == "ConvPairs" or math.prod(node.inputs[1].shape[2:]) <= TAPS
+    return channels == filters == node.attrs["group"] and exact
+
+
+def pairs_supported(node: Node, target: Target) -> str | None:
+    if not target.dots_bfloat16:
+        return f"{target} has no products of bfloat16"
+    return supported(node, target)
+
+
+@lowers(
+    "ConvPairs", supported=pairs_supported, epilogue=lambda node: True, converts=True, channels_last=lambda node: "any"
+)
+def lower_pair_conv(lo: CpuLowering, group: Group) -> None:
+    _emit(lo, group, PAIRS, constant(lo, np.zeros(1, np.uint8)).ref)
 
 
 @lowers("ConvBytes", supported=supported, epilogue=lambda node: True, converts=True, channels_last=lambda node: "any")
 def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
+    fill = group.anchor.inputs[2]
+    lo.idle.add(fill)  # where there is no border
+    _emit(lo, group, BYTES, lo.read(fill).ref)
+
+
+def _emit(lo: CpuLowering, group: Group, dot: Dot, fill: Ref) -> None:
+    """fill: a byte that those of the border are."""
     node = group.anchor
     w = window_of(node)
     depthwise = is_depthwise(node)
     groups = node.attrs["group"]
-    fill = lo.read(node.inputs[2]).ref
-    lo.idle.add(node.inputs[2])  # where there is no border
-    cut, depth = (1, 1) if depthwise else (groups, BYTES.k)
+    cut, depth = (1, 1) if depthwise else (groups, dot.k)
     x, width = read_window(lo, node.inputs[0], w, cut, depth, fill)
     y, own = write_pixels(lo, group.output)
     given, tree = _varying_first(group)
@@ -77,9 +97,9 @@ def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     operands = [_operand(lo, v, group.output) for v in given]
     operands += [Operand(FLOAT32.numpy, "s", Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
     if depthwise:
-        _emit_depthwise(lo, group, w, x, y, tree, operands)
+        _emit_depthwise(lo, group, dot, w, x, y, tree, operands)
     else:
-        _emit_tiles(lo, group, w, x, width, y, tree, operands)
+        _emit_tiles(lo, group, dot, w, x, width, y, tree, operands)
     finish(lo, group, own)
 
 
@@ -166,6 +186,7 @@ def tile_of(target: Target, pixels: int, vectors: int) -> tuple[int, int]:
 def _emit_tiles(
     lo: CpuLowering,
     group: Group,
+    dot: Dot,
     w: Window,
     x: Pixels,
     width: int,
@@ -187,33 +208,35 @@ def _emit_tiles(
     need(pixels >= mr)
     panels, last_nv = -(-vectors // nv), (vectors - 1) % nv + 1
     last_lanes = (channels - 1) % vl + 1
-    together = dw == 1 and groups == 1 and x.pixel == width  # columns of a window follow each other
+    across = width * dot.a.item  # bytes of a group of channels
+    together = dw == 1 and groups == 1 and x.pixel == across  # columns of a window follow each other
     runs, run = (1, kw * width) if together else (kw, width)
-    steps = run // BYTES.k
+    steps = run // dot.k
     kinds = tuple((o.dtype.name, o.kind) for o in operands)
 
     def tile(nv: int, masked: bool) -> ByteConvTile:
-        return ByteConvTile(mr, nv, masked, tree, kinds)
+        return ByteConvTile(dot.name, mr, nv, masked, tree, kinds)
 
     wide, edge = tile(nv, False), tile(last_nv, last_lanes < vl)
     part = lo.rows_per_work_unit(-(-pixels // mr), groups * panels * rows) * mr
     scratch, stride = lo.scratch(group.output.name, tile_bytes())
     args = BYTE_CONV(
-        wide=wide, edge=edge, x=x.ref, w=_weights(lo, node, width, nv), y=y.ref, rows=rows, out_h=out_h, pixels=pixels,
+        wide=wide, edge=edge, x=x.ref, w=_weights(lo, node, dot, width, nv), y=y.ref, rows=rows, out_h=out_h, pixels=pixels,
         part=part,
-        x_n=x.n, x_row=sh * x.row, x_pixel=sw * x.pixel, x_group=width, y_n=y.n, y_row=y.row, y_pixel=y.pixel,
+        x_n=x.n, x_row=sh * x.row, x_pixel=sw * x.pixel, x_group=across, y_n=y.n, y_row=y.row, y_pixel=y.pixel,
         y_group=channels * item, groups=groups, channels=channels, panels=panels,
-        panel=kh * runs * steps * BYTES.weights(nv * vl),
+        panel=kh * runs * steps * dot.weights(nv * vl),
         mr=mr, nv=nv, last_nv=last_nv, last_lanes=last_lanes, window=kh, runs=runs, steps=steps, x_h=dh * x.row,
         x_run=dw * x.pixel, y_vector=vl * item, scratch=scratch, stride=stride, operands=len(operands),
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
-    info = lo.info(group, str(wide), "bytes", f"tile {mr}x{nv}, {kh * runs * steps} steps of {BYTES.k} bytes")
+    what, elements = DESCRIBED[dot]
+    info = lo.info(group, str(wide), what, f"tile {mr}x{nv}, {kh * runs * steps} steps of {dot.k} {elements}")
     lo.emit(ByteConv(), args, info, writes=[y.ref])
 
 
-def _weights(lo: CpuLowering, node: Node, width: int, nv: int) -> Ref:
-    """For each group its panels [row of the window][column][step][lane][4 bytes]; zeros where there is no channel."""
+def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
+    """For each group its panels [row of the window][column][step][lane][dot.k]; zeros where there is no channel."""
     source, groups, vl = node.inputs[1].data, node.attrs["group"], lo.target.vl
 
     def make() -> np.ndarray:
@@ -221,21 +244,28 @@ def _weights(lo: CpuLowering, node: Node, width: int, nv: int) -> Ref:
         kernel = [1] * (2 - len(kernel)) + kernel
         channels = filters // groups
         lanes = -(-channels // vl) * vl
-        padded = np.zeros((groups, lanes, *kernel, width), np.int8)
+        padded = np.zeros((groups, lanes, *kernel, width), dot.b.numpy)
         moved = np.moveaxis(source.reshape(groups, channels, depth, *kernel), 2, -1)
         padded[:, :channels, ..., :depth] = moved
-        steps = BYTES.pack(np.moveaxis(padded, 1, -1))  # [group, kh, kw, step, lane, 4]
+        steps = dot.pack(np.moveaxis(padded, 1, -1))  # [group, kh, kw, step, lane, k]
         parts = [
             steps[g, ..., at : at + nv * vl, :].reshape(-1) for g in range(groups) for at in range(0, lanes, nv * vl)
         ]
         return np.concatenate(parts)
 
-    return Ref(lo.weights.pack(source, ("byte conv", groups, width, nv, vl, *BYTES.recipe), make))
+    return Ref(lo.weights.pack(source, ("byte conv", groups, width, nv, vl, *dot.recipe), make))
 
 
 # --- each channel by itself -------------------------------------------------------------------------------------------
 def _emit_depthwise(
-    lo: CpuLowering, group: Group, w: Window, x: Pixels, y: Pixels, tree: Expr | None, operands: Sequence[Operand]
+    lo: CpuLowering,
+    group: Group,
+    dot: Dot,
+    w: Window,
+    x: Pixels,
+    y: Pixels,
+    tree: Expr | None,
+    operands: Sequence[Operand],
 ) -> None:
     node, vl = group.anchor, lo.target.vl
     (_, kh, kw), (_, sh, sw), (_, dh, dw) = w.kernel, w.stride, w.dilation
@@ -257,18 +287,20 @@ def _emit_depthwise(
     kinds = tuple((o.dtype.name, o.kind) for o in operands)
 
     def row(masked: bool) -> ByteDepthwiseRow:
-        return ByteDepthwiseRow(mr, kw, sw, dw, masked, tree, kinds)
+        return ByteDepthwiseRow(dot.name, mr, kw, sw, dw, masked, tree, kinds)
 
     scratch, stride = lo.scratch(group.output.name, tile_bytes())
     args = BYTE_DEPTHWISE(
         wide=row(False), edge=row(last_lanes < vl), x=x.ref, w=Ref(lo.weights.pack(source, ("byte depthwise", vl), make)),
         y=y.ref, rows=w.n * out_h, out_h=out_h, pixels=out_w, blocks=blocks, last_lanes=last_lanes,
-        x_n=x.n, x_row=sh * x.row, x_h=x_h, x_pixel=x.pixel, x_step=sw * x.pixel,
+        x_n=x.n, x_row=sh * x.row, x_h=x_h, x_pixel=x.pixel, x_step=sw * x.pixel, x_vector=vl * dot.a.item,
         y_n=y.n, y_row=y.row, y_pixel=y.pixel, y_vector=vl * item, window=kh, w_block=kh * kw * lo.target.vector, mr=mr,
         scratch=scratch, stride=stride, operands=len(operands),
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
     )  # fmt: skip
-    info = lo.info(group, str(row(False)), "bytes, depthwise", f"one input channel per group; {mr} pixels per tile")
+    info = lo.info(
+        group, str(row(False)), f"{DESCRIBED[dot][0]}, depthwise", f"one input channel per group; {mr} pixels per tile"
+    )
     lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
 
 

@@ -29,18 +29,18 @@ BYTE_TILE = Block(
 )
 
 # a convolution of each channel by itself: blocks of a vector of channels, of the last of which last_lanes exist. x_step: from the
-# window of one pixel of the result to the next
+# window of one pixel of the result to the next, x_vector: from one vector of channels to the next
 BYTE_DEPTHWISE = Block(
-    "wide edge x w y rows out_h pixels blocks last_lanes x_n x_row x_h x_pixel x_step y_n y_row y_pixel y_vector window w_block mr "
+    "wide edge x w y rows out_h pixels blocks last_lanes x_n x_row x_h x_pixel x_step x_vector y_n y_row y_pixel y_vector window w_block mr "
     "scratch stride operands varying",
     record="ref n row pixel channel",
 )
 MAX_OPERANDS = 24  # values that an epilogue reads, and its numbers
 
-# images [n, height, width, groups, channels] into a border of `fill`: above, below rows and left, right columns, and channels up
-# to y_group bytes of each group
+# images [n, height, width, groups, channels] of elements of `item` bytes into a border of the byte `fill`: above, below rows and
+# left, right columns, and channels up to y_group bytes of each group
 BORDER = Block(
-    "x y fill n height width groups channels x_n x_h x_w x_c y_n y_h y_w y_group above left y_height y_width"
+    "x y fill item n height width groups channels x_n x_h x_w x_c y_n y_h y_w y_group above left y_height y_width"
 )
 
 
@@ -51,16 +51,18 @@ def tile_bytes() -> int:
 
 @dataclass(frozen=True, eq=False)
 class ByteConv(Kernel, name="byte_conv"):
-    """A convolution of bytes, tile by tile."""
+    """A convolution of bytes, or of bfloat16, tile by tile."""
 
     block: ClassVar[Block] = BYTE_CONV
 
 
 @dataclass(frozen=True, eq=False)
 class ByteConvTile(Kernel, name="byte_conv_tile"):
-    """A register tile: see integer/byte_conv_micro.py. operands: dtype and kind of each operand of the epilogue."""
+    """A register tile: see integer/byte_conv_micro.py. dot: name of its inner step. operands: dtype and kind of each operand of the
+    epilogue."""
 
     block: ClassVar[Block] = BYTE_TILE
+    dot: str
     mr: int
     nv: int
     masked: bool
@@ -77,9 +79,10 @@ class ByteDepthwise(Kernel, name="byte_depthwise"):
 
 @dataclass(frozen=True, eq=False)
 class ByteDepthwiseRow(Kernel, name="byte_depthwise_row"):
-    """A row of pixels of a vector of channels: see integer/byte_depthwise_micro.py."""
+    """A row of pixels of a vector of channels: see integer/byte_depthwise_micro.py. dot: what the images are operands of."""
 
     block: ClassVar[Block] = BYTE_TILE
+    dot: str
     mr: int
     kernel_w: int
     stride: int
@@ -96,7 +99,7 @@ class Border(Kernel, name="byte_border"):
     block: ClassVar[Block] = BORDER
 
 
-# the largest of windows of images [n, in_h, in_w, channels] of bytes. micro: of one window
+# the largest of windows of images [n, in_h, in_w, channels] of bytes or bfloat16. micro: of one window
 BYTE_POOL = Block(
     "micro x y n in_h in_w out_h out_w k_h k_w s_h s_w d_h d_w p_h p_w x_n x_row x_h x_w x_pixel y_n y_row y_pixel channels"
 )
@@ -104,7 +107,7 @@ BYTE_POOL = Block(
 
 @dataclass(frozen=True, eq=False)
 class BytePool(Kernel, name="byte_pool"):
-    """The largest bytes of windows."""
+    """The largest bytes, or bfloat16, of windows."""
 
     block: ClassVar[Block] = BYTE_POOL
 
@@ -114,4 +117,4 @@ class LargestBytes(Kernel, name="largest_bytes"):
     """See integer/byte_pool_micro.py."""
 
     block: ClassVar[Block] = BYTE_POOL
-    signed: bool
+    dtype: str

@@ -10,8 +10,10 @@ from graphc.backends.cpu.codegen.intrinsics import (
     copy_bytes,
     fill_bytes,
     load_u8,
+    load_u16,
     store_i64,
     store_u8,
+    store_u16,
 )
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.integer.byte_conv_block import (
@@ -122,8 +124,8 @@ def byte_depthwise(target):
     X_N, X_ROW, X_H, X_PIXEL, Y_N, Y_ROW, Y_PIXEL, Y_VECTOR = BYTE_DEPTHWISE[
         "x_n x_row x_h x_pixel y_n y_row y_pixel y_vector"
     ]
-    WINDOW, MR, X_STEP, W_BLOCK, SCRATCH, STRIDE, OPERANDS, VARYING = BYTE_DEPTHWISE[
-        "window mr x_step w_block scratch stride operands varying"
+    WINDOW, MR, X_STEP, X_VECTOR, W_BLOCK, SCRATCH, STRIDE, OPERANDS, VARYING = BYTE_DEPTHWISE[
+        "window mr x_step x_vector w_block scratch stride operands varying"
     ]
     FIRST = BYTE_DEPTHWISE.size
     vl = target.vl
@@ -149,7 +151,7 @@ def byte_depthwise(target):
                     for m0 in range(0, pixels, mr):
                         m = min(m0, pixels - mr)
                         point_operands(a, block, FIRST, a[VARYING], n, h, m, c * vl)
-                        at = x + c * vl + m * a[X_STEP]
+                        at = x + c * a[X_VECTOR] + m * a[X_STEP]
                         call4(micro, block, at, a[W] + c * a[W_BLOCK], y + c * a[Y_VECTOR] + m * a[Y_PIXEL])
             first, end = piece(a, a[ROWS], nth, end)
 
@@ -159,15 +161,15 @@ def byte_depthwise(target):
 @driver(Border, computes=True)
 def byte_border(target):
     """A piece of work is a row of the larger images."""
-    X, Y, FILL, N, HEIGHT, WIDTH, GROUPS, CHANNELS = BORDER["x y fill n height width groups channels"]
+    X, Y, FILL, ITEM, N, HEIGHT, WIDTH, GROUPS, CHANNELS = BORDER["x y fill item n height width groups channels"]
     X_N, X_H, X_W, X_C, Y_N, Y_H, Y_W, Y_GROUP = BORDER["x_n x_h x_w x_c y_n y_h y_w y_group"]
     ABOVE, LEFT, Y_HEIGHT, Y_WIDTH = BORDER["above left y_height y_width"]
 
     def byte_border(a, tid, nth):
-        fill = load_u8(a[FILL])
+        fill, item = load_u8(a[FILL]), a[ITEM]
         height, width, groups, channels = a[HEIGHT], a[WIDTH], a[GROUPS], a[CHANNELS]
         x_w, x_c, y_w, y_group, y_width, left = a[X_W], a[X_C], a[Y_W], a[Y_GROUP], a[Y_WIDTH], a[LEFT]
-        whole = x_c == 1 and channels == y_group and x_w == y_w
+        whole = x_c == item and channels * item == y_group and x_w == y_w
         first, end = piece(a, a[N] * a[Y_HEIGHT], nth, 0)
         while first < end:
             for k in range(first, end):
@@ -188,9 +190,13 @@ def byte_border(target):
                 y += left * y_w
                 for g in range(groups):
                     for c in range(channels):
-                        to, source = y + g * y_group + c, x + (g * channels + c) * x_c
-                        for w in range(width):
-                            store_u8(to + w * y_w, load_u8(source + w * x_w))
+                        to, source = y + g * y_group + c * item, x + (g * channels + c) * x_c
+                        if item == 1:
+                            for w in range(width):
+                                store_u8(to + w * y_w, load_u8(source + w * x_w))
+                        else:
+                            for w in range(width):
+                                store_u16(to + w * y_w, load_u16(source + w * x_w))
             first, end = piece(a, a[N] * a[Y_HEIGHT], nth, end)
 
     return byte_border, STEP

@@ -1,4 +1,4 @@
-"""One tile of a convolution of bytes: some pixels of a row times a panel of output channels."""
+"""One tile of a convolution of bytes, or of bfloat16: some pixels of a row times a panel of output channels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteRows
 from graphc.backends.cpu.product.product_micro import on_stack
 from graphc.backends.cpu.target import Target
-from graphc.backends.llvm.emit import I32, I64, PTR, define, i64
+from graphc.backends.cpu.tile.dot import DOTS
+from graphc.backends.llvm.emit import I64, PTR, define, i64, register_type
 from graphc.expr import Expr
 
 ROWS, RUNS, STEPS, X_H, X_RUN, X_PIXEL, Y_PIXEL, Y_VECTOR, LANES = BYTE_TILE[
     "rows runs steps x_h x_run x_pixel y_pixel y_vector lanes"
 ]
-UNROLL = 4  # steps: sixteen channels
+UNROLL = 4  # steps: sixteen bytes of a pixel
 
 
 @micro(ByteConvTile, unroll=False)
@@ -24,6 +25,7 @@ def byte_conv_tile(
     module: ir.Module,
     symbol: str,
     target: Target,
+    dot: str,
     mr: int,
     nv: int,
     masked: bool,
@@ -32,14 +34,14 @@ def byte_conv_tile(
 ) -> None:
     """void(block, x, w, y): mr pixels, X_PIXEL bytes apart, times nv vectors of output channels.
 
-    w: [row of the window][run][step][nv vectors] as tile/dot.py packs four bytes a step. masked: only the first LANES lanes of the
+    w: [row of the window][run][step][nv vectors] as tile/dot.py packs a step. masked: only the first LANES lanes of the
     last vector exist in the result.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, w, y = fn.args
     b = q.b
     x, w, y = (q.pointer(p) for p in (x, w, y))
-    tile = ByteRows(q, target, mr, nv, q.slot(block, X_PIXEL))
+    tile = ByteRows(q, target, mr, nv, q.slot(block, X_PIXEL), DOTS[dot])
     zero = q.const(0, tile.element, tile.vl)
     for a in tile.flat:
         b.store(zero, a)
@@ -56,12 +58,12 @@ def byte_conv_tile(
         with q.loop(steps, start=whole) as k:
             tile.fma_step(q.offset(xr, b.mul(k, i64(tile.item))), q.offset(wr, b.mul(k, i64(step))), 1)
     mask = q.lane_mask(q.slot(block, LANES), tile.vl) if masked else None
-    ending = Ending(q, target, block, epilogue, operands, nv, mask)
+    ending = Ending(q, target, block, DOTS[dot], epilogue, operands, nv, mask)
     y_pixel, y_vector = q.slot(block, Y_PIXEL), q.slot(block, Y_VECTOR)
-    kept, words = on_stack(q, tile), tile.vl
+    kept, sums, words = on_stack(q, tile), register_type(ending.sums), tile.vl
     with q.loop(i64(mr)) as m:
         for j in range(nv):
             at = q.offset(kept, b.add(b.mul(m, i64(nv * tile.vector)), i64(j * tile.vector)))
             to = q.offset(y, b.add(b.mul(m, y_pixel), b.mul(y_vector, i64(j))))
-            ending.write(q.load_raw(at, I32, words), to, m, j)
+            ending.write(q.load_raw(at, sums, words), to, m, j)
     b.ret_void()

@@ -1,4 +1,4 @@
-"""A convolution of each channel of bytes by itself: a row of pixels of one vector of channels.
+"""A convolution of each channel of bytes, or of bfloat16, by itself: a row of pixels of one vector of channels.
 
 Products of bytes are summed in float32, in which these sums are exact (see integer/byte_conv.py for how many).
 """
@@ -11,9 +11,10 @@ from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE, ByteDepthwise
 from graphc.backends.cpu.integer.byte_epilogue_micro import Ending
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import DOTS
 from graphc.backends.cpu.verbs.tail_micro import load
-from graphc.backends.llvm.emit import F32, I32, I64, PTR, define, i64
-from graphc.dtypes import UINT8
+from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
+from graphc.dtypes import FLOAT32, Element, is_integer
 from graphc.expr import Expr
 
 ROWS, X_H, X_PIXEL, Y_PIXEL, LANES = BYTE_TILE["rows x_h x_pixel y_pixel lanes"]
@@ -24,6 +25,7 @@ def byte_depthwise_row(
     module: ir.Module,
     symbol: str,
     target: Target,
+    dot: str,
     mr: int,
     kernel_w: int,
     stride: int,
@@ -41,7 +43,7 @@ def byte_depthwise_row(
     b, vl, vector = q.b, target.vl, target.vector
     x, w, y = (q.pointer(p) for p in (x, w, y))
     mask = q.lane_mask(q.slot(block, LANES), vl) if masked else None
-    wide, sums = q.vector(I32, vl), q.vector(F32, vl)
+    sums = q.vector(F32, vl)
     acc = [q.variable(sums) for _ in range(mr)]
     for a in acc:
         b.store(q.const(0.0, F32, vl), a)
@@ -53,13 +55,21 @@ def byte_depthwise_row(
             users = [(p, column - p * stride) for p in range(mr) if (column - p * stride) % dilation == 0]
             users = [(p, at // dilation) for p, at in users if 0 <= at < kernel_w * dilation]
             if users:
-                v = load(q, q.offset(xr, b.mul(x_pixel, i64(column))), UINT8.numpy, vl, mask)
-                v = b.sitofp(b.zext(v, wide), sums)
+                v = _numbers(q, q.offset(xr, b.mul(x_pixel, i64(column))), DOTS[dot].a, vl, mask)
                 for p, k in users:
                     b.store(q.fma(v, weights[k], b.load(acc[p], typ=sums)), acc[p])
-    ending = Ending(q, target, block, epilogue, operands, 1, mask)
+    ending = Ending(q, target, block, DOTS[dot], epilogue, operands, 1, mask)
     y_pixel = q.slot(block, Y_PIXEL)
     for p, a in enumerate(acc):
+        total = b.load(a, typ=sums)
         to = q.offset(y, b.mul(y_pixel, i64(p)))
-        ending.write(b.fptosi(b.load(a, typ=sums), wide), to, i64(p), 0)
+        ending.write(total if ending.sums == FLOAT32.numpy else b.fptosi(total, q.vector(I32, vl)), to, i64(p), 0)
     b.ret_void()
+
+
+def _numbers(q: Emit, at: ir.Value, element: Element, vl: int, mask: ir.Value | None) -> ir.Value:
+    """A vector of the images in float32."""
+    v = load(q, at, element.numpy, vl, mask)
+    if not is_integer(element.numpy):
+        return v if mask is None else q.widen(v, element.numpy, vl)
+    return q.b.sitofp(q.b.zext(v, q.vector(I32, vl)), q.vector(F32, vl))

@@ -1,21 +1,20 @@
-"""How a convolution of bytes ends: sums in int32, and what an expression makes of them."""
+"""How a convolution of bytes ends, or one of bfloat16: sums in int32 or float32, and what an expression makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from llvmlite import ir
 
 from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import PAIRS, Dot
 from graphc.backends.cpu.verbs.tail_micro import load, store
 from graphc.backends.llvm import expr_code
-from graphc.backends.llvm.emit import Emit, i64
+from graphc.backends.llvm.emit import I16, Emit, i64
 from graphc.dtypes import BY_NAME
 from graphc.expr import Expr
 
-INT32 = np.dtype(np.int32)
 OPERANDS, OPERAND_SIZE = BYTE_TILE.size, BYTE_TILE.record_size
 REF, PIXEL, VECTOR = BYTE_TILE.in_record("ref pixel vector")
 
@@ -32,15 +31,17 @@ class Ending:
         q: Emit,
         target: Target,
         block: ir.Value,
+        dot: Dot,
         epilogue: Expr | None,
         operands: Sequence[tuple[str, str]],
         nv: int,
         mask: ir.Value | None,
     ) -> None:
-        self.q, self.vl, self.epilogue, self.nv, self.mask = q, target.vl, epilogue, nv, mask
+        self.q, self.vl, self.dot, self.epilogue, self.nv, self.mask = q, target.vl, dot, epilogue, nv, mask
         self.registers = target.registers
         q.contracts = True  # a number that is multiplied and added to is rounded once
-        self.dtype = INT32 if epilogue is None else epilogue.dtype
+        self.sums = dot.accumulator.numpy
+        self.dtype = self.sums if epilogue is None else epilogue.dtype
         self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
         self.records = [
             [q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)]
@@ -69,11 +70,18 @@ class Ending:
                 return sums if i == 0 else self._operand(i - 1, pixel, j)
 
             value = expr_code.emit_to_store(q, self.epilogue, operand, self.vl)
-        value = q.narrow(value, self.dtype, self.vl)
+        value = self._narrowed(value)
         if mask is None:
             q.store_raw(value, to)
         else:
             store(q, value, to, self.dtype, self.vl, mask)
+
+    def _narrowed(self, value: ir.Value) -> ir.Value:
+        """As it is stored. The instruction takes what is below float32's smallest normal number for 0, as that of the products does."""
+        q = self.q
+        if self.dot is not PAIRS or self.dtype != PAIRS.a.numpy:
+            return q.narrow(value, self.dtype, self.vl)
+        return q.call("llvm.x86.avx512bf16.cvtneps2bf16.512", q.vector(I16, self.vl), value)
 
     def _operand(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
         kind = self.operands[e][1]

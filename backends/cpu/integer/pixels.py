@@ -1,4 +1,4 @@
-"""Images of bytes as their kernels read and write them: channels are neighbours, and there is a border where windows reach beyond."""
+"""Images of bytes, or of bfloat16, as their kernels read and write them: channels are neighbours, and there is a border where windows reach beyond."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def finish(lo: CpuLowering, group: Group, own: Storage | None) -> None:
 
 
 def read_window(lo: CpuLowering, v: Value, w: Window, groups: int, depth: int, fill: Ref) -> tuple[Pixels, int]:
-    """What windows read, with a border of the byte `fill` where they reach beyond the image, and the bytes of a group of channels: a
+    """What windows read, with a border of the byte `fill` where they reach beyond the image, and the elements of a group of channels: a
     multiple of `depth`. In place where it is so already."""
     s, channels = lo.strided(v), w.channels // groups
     (_, above, left), (below, right) = w.pad, _ends(w)
@@ -88,6 +88,7 @@ def read_window(lo: CpuLowering, v: Value, w: Window, groups: int, depth: int, f
     (_, height, columns), pixel = w.size, groups * width
     t = TensorType(v.dtype, (w.n, pixel, above + height + below, left + columns + right))
     n, _, row, step = channels_last_strides(t)
+    item = v.dtype.itemsize
     ref = Ref(Buffer(f"{v.name}/border", t.nbytes))
     key = ("border", s.ref.buffer, s.ref.offset, s.strides, w.pad, (below, right), groups, depth, fill)
     if key in lo.packed_rows:
@@ -96,8 +97,8 @@ def read_window(lo: CpuLowering, v: Value, w: Window, groups: int, depth: int, f
     lo.packed_from[ref.buffer] = s.ref.buffer
     xs = s.strides if len(s.strides) == 4 else (s.strides[0], s.strides[1], s.strides[0], s.strides[2])
     args = BORDER(
-        x=s.ref, y=ref, fill=fill, n=w.n, height=height, width=columns, groups=groups, channels=channels,
-        x_n=xs[0], x_h=xs[2], x_w=xs[3], x_c=xs[1], y_n=n, y_h=row, y_w=step, y_group=width, above=above, left=left,
+        x=s.ref, y=ref, fill=fill, item=item, n=w.n, height=height, width=columns, groups=groups, channels=channels,
+        x_n=xs[0], x_h=xs[2], x_w=xs[3], x_c=xs[1], y_n=n, y_h=row, y_w=step, y_group=width * item, above=above, left=left,
         y_height=t.shape[2], y_width=t.shape[3],
     )  # fmt: skip
     info = StepInfo(0, (), ("Border",), "byte_border", "", "pixels around the image", v.name, 0, 2 * t.nbytes)

@@ -40,12 +40,15 @@ class Policy:
     disabled  parts that are switched off: see backends/cpu/parts.py
     measured  seconds of each algorithm by layer (`layer_key`), where they were measured on this machine
     forced    the algorithm of every convolution, which it must fit: for measuring it
+    precision of products of float32: 'float32'; 'bf16', whose operands are rounded to bfloat16 and summed in float32;
+              'bf16-weights', whose constant weights alone are
     """
 
     winograd: int = max(POINTS)
     disabled: frozenset[str] = frozenset()
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     forced: Algorithm | None = None
+    precision: str = "float32"
 
     def uses(self, part: str) -> bool:
         """Is it switched on?"""

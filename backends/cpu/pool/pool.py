@@ -22,7 +22,7 @@ DTYPES = frozenset({"float32", "float64", "int8", "uint8"})
 
 
 def pool_supported(node: Node, target: Target) -> str | None:
-    if node.inputs[0].dtype.name not in DTYPES:
+    if node.inputs[0].dtype.name not in DTYPES and not takes_bytes(node):
         return f"pools have no {node.inputs[0].dtype.name} kernel"
     if node.inputs[0].type.rank > 5:
         return "it has more than three spatial dims"

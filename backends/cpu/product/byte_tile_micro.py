@@ -1,7 +1,8 @@
-"""The register tile of products of bytes: four unsigned bytes of a row times four signed ones of each column, added to int32.
+"""The register tiles of products whose steps take four bytes of a row: four unsigned bytes times four signed ones of each column,
+added to int32, or two bfloat16 times two, added to float32.
 
 Rows and weights are laid out as float32 are, with four bytes of the reduction in the place of one float. The accumulators are
-declared as float32 too, since only their bits are moved outside of the inner step.
+declared as float32 also where they are int32, since only their bits are moved outside of the inner step.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES
+from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
 
+_INSTRUCTIONS = {BYTES: "vpdpbusd", PAIRS: "vdpbf16ps"}
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 
 
 def has_dot(target: Target) -> bool:
-    """Is there an instruction (AVX-512 VNNI) for the inner step?"""
+    """Is there an instruction (AVX-512 VNNI) for the inner step of bytes?"""
     return target.isa == "avx512" and "+avx512vnni" in target.features.split(",")
 
 
@@ -27,15 +29,16 @@ def free_registers(target: Target) -> int:
 
 
 class ByteTile(Tile):
-    """Rows [4·vl steps][mr], weights [4·vl steps][nv vectors]; the sums are exact modulo 2^32.
+    """Rows [4·vl steps][mr], weights [4·vl steps][nv vectors]; the sums of bytes are exact modulo 2^32. For PAIRS there is always an
+    instruction (`Target.dots_bfloat16`), which takes numbers below float32's smallest normal one for 0.
 
     Without the instruction, pairs of products are added in 16 bits, which saturate: a byte is cut into its low seven bits
     and its highest, for either of which two products fit.
     """
 
-    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0) -> None:
-        super().__init__(q, target, mr, nv, lines, BYTES)
-        self.native = has_dot(target)
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0, dot: Dot = BYTES) -> None:
+        super().__init__(q, target, mr, nv, lines, dot)
+        self.native = dot is PAIRS or has_dot(target)
         self.temporaries = 0 if self.native else 2  # low bits, products
 
     @property
@@ -56,7 +59,7 @@ class ByteTile(Tile):
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
         if self.native:
-            return [f"vpdpbusd {weight}, {spread}, {acc}"]
+            return [f"{_INSTRUCTIONS[self.dot]} {weight}, {spread}, {acc}"]
         _, ones, low, products = registers
         lines = []
         for bits in (low, spread):
@@ -102,8 +105,8 @@ class ByteRows(ByteTile):
     pointer to a row reaches the four behind it.
     """
 
-    def __init__(self, q: Emit, target: Target, mr: int, nv: int, stride: ir.Value) -> None:
-        super().__init__(q, target, mr, nv)
+    def __init__(self, q: Emit, target: Target, mr: int, nv: int, stride: ir.Value, dot: Dot = BYTES) -> None:
+        super().__init__(q, target, mr, nv, dot=dot)
         self.stride = stride
 
     def fma_steps(

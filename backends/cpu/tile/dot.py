@@ -65,4 +65,5 @@ FMA = Dot("", FLOAT32, FLOAT32, FLOAT32, 1)
 BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some instructions: product/byte_tile_micro.py
 # float32 by narrow weights, for one row: product/half_tile_micro.py
 FLOAT16, BFLOAT16 = (Dot(name, FLOAT32, BY_NAME[name], FLOAT32, 1) for name in ("float16", "bfloat16"))
-DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16)}
+PAIRS = Dot("pairs", BY_NAME["bfloat16"], BY_NAME["bfloat16"], FLOAT32, 2)  # AVX512_BF16: product/byte_tile_micro.py
+DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16, PAIRS)}
