@@ -62,8 +62,9 @@ SHAPE_FREE: tuple[Pass, ...] = (
     common_subexpressions,
 )
 
-# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
 NOT_PORTABLE = (unsigned_bytes, byte_products, block_products, byte_convolutions, block_weights, decoded_weights)
+
+# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
 PORTABLE: tuple[Pass, ...] = tuple(p for p in SHAPE_FREE if p not in NOT_PORTABLE)
 
 # Once for each binding of the inputs' shapes: what was symbolic is a number now.
