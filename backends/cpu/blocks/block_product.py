@@ -24,6 +24,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import has_dot
 from graphc.backends.cpu.target import Target
+from graphc.dtypes import BY_NAME, FLOAT32, INT8
 from graphc.graph import Node
 from graphc.lower.elementwise import row_major
 from graphc.lower.fuse import Group
@@ -45,6 +46,10 @@ def _supported(node: Node, target: Target) -> str | None:
 @lowers("BlockProduct", supported=_supported)
 def lower_block_product(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
+    bits, size = node.attrs["bits"], node.attrs["block_size"]
+    codes, weights = BY_NAME[f"uint{bits}"], node.inputs[1]
+    if weights.is_const and weights not in lo.storage:
+        lo.place(weights, Ref(lo.weights.dense(weights, codes)))
     a, w, s = (row_major(lo, lo.read(v)) for v in node.inputs)
     y = lo.write(node.output)
     if 0 in node.output.shape:
@@ -74,7 +79,7 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
         tile_scales=blocks * numbers * COLUMNS * ITEM, tile_y=COLUMNS * ITEM,
     )  # fmt: skip
     info = lo.info(group, "block_product", "bytes" if rounds else "", f"{bits} bits, tiles of {rows} rows")
-    lo.emit(BlockProduct(rows), words, info, writes=[y.ref])
+    lo.emit(BlockProduct(rows), words, replace(info, type=f"{INT8 if rounds else FLOAT32} x {codes}"), writes=[y.ref])
 
 
 @for_speed
@@ -87,7 +92,7 @@ def _side_by_side(lo: CpuLowering, group: Group, a: Ref, m: int, rows: int, k: i
     """Tiles [k][rows] of rows [m][k]; the last one ends with the last row."""
     row, tile = k * ITEM, rows * k * ITEM
     packed = Ref(Buffer("rows", -(-m // rows) * tile))
-    info = lo.info(group, "copy_strided")
+    info = lo.moving(group, m * k * ITEM, "rows side by side")
     lo.copy(a, (tile, ITEM, row), packed, (tile, rows * ITEM, ITEM), (m // rows, k, rows), ITEM, info)
     if is_size(m) or m % rows:
         last = packed + (-(-m // rows) - 1) * tile

@@ -10,9 +10,7 @@ from graphc.lower.kernel import Kernel
 
 # m rows in row_tiles tiles, the last of which ends with the last row; packed: as the kernel reads them, a_tile bytes each.
 # tiles: of 16 columns. blocks: of each row; zero: the number that stands for 0 in all of them
-BLOCK_PRODUCT = Block(
-    "packed a_tile w s y m row_tiles tiles kernel blocks zero y_row tile_weights tile_scales tile_y"
-)
+BLOCK_PRODUCT = Block("packed a_tile w s y m row_tiles tiles kernel blocks zero y_row tile_weights tile_scales tile_y")
 ROUND_ROWS = Block("a packed a_tile m row_tiles kernel blocks zero a_row")
 COLUMNS = 16  # whose weights lie side by side, as graphc/ops/block_product.py packs them
 ITEM = WORD = 4  # bytes of a number, of neighbouring weights of a column
