@@ -191,7 +191,7 @@ def _bytes_of(v: Value, node: Node, sweep: Sweep) -> Value | None:
     if codes is None or not scale.is_const or not codes.scale.is_const or not is_single(scale) or not _plain(node):
         return None
     same = node.output.type is not None and node.output.dtype == codes.dtype and is_single(codes.scale)
-    same = same and scale.data.item() == codes.scale.data.item()
+    same = same and scale.data.item() == codes.scale.data.item() != 0
     return codes.values if same and _number(zero) == _number(codes.zero) is not None else None
 
 

@@ -28,7 +28,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.expr import Expr
@@ -84,8 +84,8 @@ def accepts_operand(v: Value, out: Value) -> str | None:
 
 
 def pairs_supported(node: Node, target: Target) -> str | None:
-    if not target.dots_bfloat16:
-        return f"{target} has no products of bfloat16"
+    if not target.dots_bfloat16 or node.inputs[0].dtype.name != "bfloat16":
+        return f"{target} has no pairs of {node.inputs[0].dtype.name}"
     return supported(node, target)
 
 
@@ -237,7 +237,7 @@ def _emit_tiles(
     )  # fmt: skip
     what, elements = DESCRIBED[dot]
     info = lo.info(group, str(wide), what, f"tile {mr}x{nv}, {kh * runs * steps} steps of {dot.k} {elements}")
-    lo.emit(ByteConv(), args, info, writes=[y.ref])
+    lo.emit(ByteConv(), args, dot.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
@@ -306,7 +306,7 @@ def _emit_depthwise(
     info = lo.info(
         group, str(row(False)), f"{DESCRIBED[dot][0]}, depthwise", f"one input channel per group; {mr} pixels per tile"
     )
-    lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
+    lo.emit(ByteDepthwise(), args, FMA.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:

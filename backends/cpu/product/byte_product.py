@@ -79,7 +79,16 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
         records.append({"ref": ref, "row": 0, "vector": 0, "batch": (0,) * BATCH_DIMS})
     places = a.ref, weights, nothing, y.ref
     emit_product(
-        lo, p, panels, places, b_batch, info, Epilogue(tree), records, tuple(kinds), group.output.dtype.itemsize
+        lo,
+        p,
+        panels,
+        places,
+        b_batch,
+        BYTES.told(info, columns),
+        Epilogue(tree),
+        records,
+        tuple(kinds),
+        group.output.dtype.itemsize,
     )
 
 

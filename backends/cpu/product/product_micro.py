@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from llvmlite import ir
 
@@ -29,7 +30,7 @@ from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.product.half_tile_micro import HALF_TILES
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
+from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL, short_loop
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm import expr_code
@@ -38,7 +39,12 @@ from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many
 NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
-TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {FMA: Tile, BYTES: ByteTile, **HALF_TILES}
+TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {
+    FMA: Tile,
+    BYTES: ByteTile,
+    PAIRS: partial(ByteTile, dot=PAIRS),
+    **HALF_TILES,
+}
 NUMBERS = {"n": 4, "t": 256}  # bytes of what kernels share the code of an epilogue by: numbers and tables
 OPERAND_REF, OPERAND_PIXEL, OPERAND_BLOCK = EPILOGUE_OPERAND["ref pixel block"]
 PARTIAL, OTHER = XS_D, XS_H  # of the block, where a sum ends: addresses of two tiles of partial sums
@@ -78,8 +84,9 @@ def product_tile(
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: a name of
     tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are
-    where there is no expression; 'float16' and 'bfloat16' for b of these types. operands: of an expression of sums in int32, as `Ending` takes
-    them, but for 'n', a number: those and tables lie one behind the other, where the operand behind the others is.
+    where there is no expression; 'float16' and 'bfloat16' for b of these types, 'pairs' for two bfloat16 in the place of each float of
+    a and b. operands: of an expression of sums in int32, as `Ending` takes them, but for 'n', a number: those and tables lie one behind
+    the other, where the operand behind the others is.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
@@ -94,9 +101,9 @@ def product_tile(
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vector
             tile.set(m, j, q.load_raw(q.offset(bias, at), element, vl))
-    for partial in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
+    for other in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
         for i, acc in enumerate(tile.flat):
-            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(partial, i * vector), element, vl)), acc)
+            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(other, i * vector), element, vl)), acc)
     a_block, b_block = q.slot(block, XS_BLOCK) if strided else i64(mr * vl * tile.item), i64(vl * nv * tile.weights)
     blocks = q.slot(block, BLOCKS)
     step = q.slot(block, COMING_STEP) if strided else i64(lines * CACHE_LINE)
