@@ -120,7 +120,7 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     reason = f"{size}; tile {panels.mr}x{panels.nv}{kinds(dot)}" + (
         "" if node.inputs[1].is_const else "; packed at run time"
     )
-    info = lo.info(group, "gemm", "gemm", reason)
+    info = dot.told(lo.info(group, "gemm", "gemm", reason), node.inputs[1])
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
 
@@ -173,9 +173,12 @@ def emit_product(
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
     epilogue_operands: Sequence[Mapping[str, Any]] = (),
+    kinds: tuple[tuple[str, str], ...] = (),
+    y_item: int = FMA.item,
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. epilogue_operands:
-    records of the block. p.k: float32 in memory, of which an inner step of PAIRS takes two."""
+    records of the block; kinds: `operands` of `product_tile`. y_item: bytes of an element of y. p.k: float32 in memory, of which an
+    inner step of PAIRS takes two."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
@@ -203,9 +206,10 @@ def emit_product(
     lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
+        ends = stage not in ("first", "middle")
         return ProductTile(
-            mr=mr, nv=nv, epilogue=None if stage in ("first", "middle") else epilogue.expression, masked=masked,
-            lines=lines, stage=stage, dot=dot,
+            mr=mr, nv=nv, epilogue=epilogue.expression if ends else None, masked=masked, lines=lines, stage=stage, dot=dot,
+            operands=kinds if ends else (),
         )  # fmt: skip
 
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
@@ -216,7 +220,8 @@ def emit_product(
     args = GEMM(
         stages=wide, edge_stages=edge, a=a, b=weights, bias=bias, y=y, m=p.m, n_tiles=tiles,
         k=PAIRS.steps(p.k) if rounds else p.k,
-        a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, mr=mr, nv=nv, last_nv=last_nv, last_lanes=lanes,
+        a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, y_vector=vl * y_item, mr=mr, nv=nv, last_nv=last_nv,
+        last_lanes=lanes,
         m_block=m_block, n_block=n_block, chunk=depth, panel=panels.panel, packed=packed,
         scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch,
@@ -294,7 +299,7 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
             return out
 
         recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
-        return Ref(lo.weights.pack(v.data, recipe, make)), strides
+        return Ref(lo.weights.pack(v.data, recipe, make, element=panels.dot.b)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
         assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), (
@@ -360,6 +365,6 @@ def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storag
     kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
     t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
     to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
-    info = lo.info(group, "copy_strided")
+    info = lo.moving(group, t.nbytes, "columns side by side")
     lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
     return Storage(to, t, dense_strides(t))

@@ -61,6 +61,7 @@ def emit_projection(lo: CpuLowering, operands: Operands, y: Projection) -> None:
     info = StepInfo(0, (node.name,), (f"{node.op.name} input",), "gemm", "gemm", "", node.output.name, flops, nbytes)
     as_asked = operands.w.is_const and lo.policy.precision != "float32"
     dot = dot_of(lo, p, operands.w) if as_asked else FMA
+    info = dot.told(info, operands.w)
     if dot is FMA and _by_strassen(lo, operands, x, y, size, info):
         return
     panels = panels_of(lo.target, p.m, p.n, dot.steps(c.inputs), dot)

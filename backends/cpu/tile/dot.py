@@ -8,12 +8,17 @@ from here. A new inner step is a row of DOTS and a tile that emits it (see `Tile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME, FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
+
+if TYPE_CHECKING:
+    from graphc.graph import Value
+    from graphc.report import StepInfo
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class Dot:
     b: Element
     accumulator: Element
     k: int
+
+    @property
+    def types(self) -> str:
+        """What it multiplies, for a person: 'float32', or 'uint8 x int8', rows first."""
+        return self.a.name if self.a is self.b else f"{self.a} x {self.b}"
+
+    def told(self, info: StepInfo, weights: Value) -> StepInfo:
+        """What a person is told of a step with this inner step, whose weights lie in memory as it has them."""
+        moved = self.b.packed_bytes(weights.type.elements) - weights.type.nbytes
+        return replace(info, type=self.types, nbytes=info.nbytes + moved)
 
     @property
     def item(self) -> int:
