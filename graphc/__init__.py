@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from graphc.graph import Graph
     from graphc.model import Model
     from graphc.quantizer import QuantizedModel
+    from graphc.shrinker import ShrunkModel
 
 __version__ = "0.1.0"
-__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile", "quantize"]
+__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile", "quantize", "shrink"]
 
 
 class ModelProto(Protocol):
@@ -152,6 +153,61 @@ def quantize(
         keep=keep,
         max_error=max_error,
         sensitivity=sensitivity,
+        batch=batch,
+        samples=samples,
+        options={"threads": threads},
+        progress=progress,
+    )
+
+
+def shrink(
+    source: ModelSource,
+    data: Any = None,
+    *,
+    channels: float | None = None,
+    low_rank: float | None = None,
+    sparse: float | None = None,
+    block: tuple[int, int] | str | None = None,
+    codebook: int | None = None,
+    signs: str | None = None,
+    keep: Sequence[str] = (),
+    batch: int = 32,
+    samples: int | None = None,
+    params: Mapping[str, bool | int | float | str] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
+    threads: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ShrunkModel:
+    """Make a model smaller without training (docs/shrink.md). The result has `save(path)`, a standard ONNX file, `graph`, which
+    `graphc.compile` takes, and `report`, what each layer loses. Methods follow each other in this order:
+
+    channels  remove this part of every layer's output channels
+    low_rank  factor layers, with this relative error of their weights at most
+    sparse    set this part of the weights to zero, in blocks of `block` (1, 16) rows and columns
+    codebook  store weights as indices of 1 to 8 bits into numbers that a layer's weights share
+    signs     or as 'binary' or 'ternary' codes, with a scale for each output channel
+
+    source    as of `graphc.compile`
+    data      samples to measure the error of results over, as of `graphc.quantize`; batch, samples: as there
+    keep      layers to keep as they are: names, patterns of names, or operators
+    params, net, preprocess, threads, progress  as of `graphc.compile`
+
+    Raises InputError for data that does not fit and for options that make no sense, UnsupportedError for a model without anything to
+    make smaller, and what `graphc.compile` raises.
+    """
+    from graphc.compiler import load
+    from graphc.shrinker import methods_of
+    from graphc.shrinker import shrink as run
+
+    methods = methods_of(
+        channels=channels, low_rank=low_rank, sparse=sparse, block=block, codebook=codebook, signs=signs
+    )
+    return run(
+        load(source, params=params, net=net, preprocess=preprocess),
+        methods,
+        data,
+        keep=keep,
         batch=batch,
         samples=samples,
         options={"threads": threads},

@@ -19,9 +19,11 @@ from graphc.passes.block_products import block_products
 from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_products import byte_products
+from graphc.passes.byte_tables import byte_tables
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
+from graphc.passes.decoded_weights import decoded_weights
 from graphc.passes.decompose import Decompose
 from graphc.passes.dissolve_objects import dissolve_objects
 from graphc.passes.feature_maps import feature_maps
@@ -45,11 +47,13 @@ from graphc.verify import verify as verify_graph
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
     unsigned_bytes,
+    byte_tables,
     gathered_bytes,
     byte_products,
     block_products,
     byte_convolutions,
     fold_constants,
+    decoded_weights,
     inline_branches,
     canonicalize,
     identities,
@@ -60,10 +64,13 @@ SHAPE_FREE: tuple[Pass, ...] = (
     common_subexpressions,
 )
 
-# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
-PORTABLE: tuple[Pass, ...] = tuple(
-    p for p in SHAPE_FREE if p not in (unsigned_bytes, byte_products, block_products, byte_convolutions, block_weights)
+NOT_PORTABLE = (
+    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions),
+    *(block_weights, decoded_weights),
 )
+
+# Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
+PORTABLE: tuple[Pass, ...] = tuple(p for p in SHAPE_FREE if p not in NOT_PORTABLE)
 
 # Once for each binding of the inputs' shapes: what was symbolic is a number now.
 BOUND: tuple[Pass, ...] = (

@@ -33,6 +33,7 @@ from graphc.cli.quantize import quantize
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
+from graphc.cli.shrink import shrink
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -104,5 +105,20 @@ def main() -> None:
     """Compile neural networks (ONNX or YAML files) to machine code and run them."""
 
 
-for command in (run, compile_, check, show, explain, bench, compare, export, quantize, schema, operators, zoo, init):
+for command in (
+    run,
+    compile_,
+    check,
+    show,
+    explain,
+    bench,
+    compare,
+    export,
+    quantize,
+    shrink,
+    schema,
+    operators,
+    zoo,
+    init,
+):
     main.add_command(command)

@@ -56,7 +56,7 @@ def bench(
     if profile or trace or drawing:
         plan.require_times()
     ready = time.perf_counter() - start
-    times = _time_runs(partial(compiled.run, feeds), rounds)
+    times = time_runs(partial(compiled.run, feeds), rounds)
     plan = plan_of(compiled, feeds)  # now with what follows from data
     sizes = ", ".join(
         f"{name} {list(array.shape)}" for key, value in feeds.items() for name, array in tensors_of(key, value).items()
@@ -69,7 +69,7 @@ def bench(
     if plan.target == "cuda" and not any(s.content for s in (*compiled.inputs, *compiled.outputs)):
         there = {name: compiled.to_device(array) for name, array in feeds.items()}
         click.echo(
-            f"inputs and results in the GPU's memory: {_described(_time_runs(_waiting(compiled, there), rounds))}"
+            f"inputs and results in the GPU's memory: {_described(time_runs(_waiting(compiled, there), rounds))}"
         )
     if not (profile or trace or drawing):
         return
@@ -87,7 +87,8 @@ def bench(
         click.echo(f"wrote {drawing}")
 
 
-def _time_runs(run: Callable[[], Any], rounds: int) -> list[float]:
+def time_runs(run: Callable[[], Any], rounds: int) -> list[float]:
+    """Seconds of each round, after some that do not count."""
     times = []
     for _ in range(WARMUP + rounds):
         start = time.perf_counter()

@@ -11,16 +11,13 @@ import click
 
 from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
-from graphc.cli.feeds import read_arrays
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.samples import read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from graphc.graph import Graph
     from graphc.quantizer import QuantizedModel, Report
     from graphc.reading import Reading
 
@@ -110,7 +107,7 @@ def quantize(
     from graphc.quantizer import Scheme
     from graphc.quantizer import quantize as run
 
-    files = _files(data)
+    files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
     refuse_inputs([out, drawing], [model, *files])
@@ -122,7 +119,7 @@ def quantize(
     with progress_bars() as progress:
         made = run(
             graph,
-            _read(graph, files) if data is not None else None,
+            read_samples(graph, files),
             scheme=wanted,
             keep=keep,
             max_error=max_error,
@@ -141,23 +138,6 @@ def quantize(
         content = _drawn(made, drawing)
         write_file(drawing, lambda f: f.write(content))
         click.echo(f"wrote {drawing}")
-
-
-def _files(data: Path | None) -> list[Path]:
-    """The files of samples, those of a folder in the order of their names."""
-    from graphc.pictures import SUFFIXES
-
-    if data is None or not data.is_dir():
-        return [] if data is None else [data]
-    known = (".npy", ".npz", *SUFFIXES)
-    found = sorted(p for p in data.iterdir() if p.suffix.lower() in known and p.is_file())
-    if not found:
-        raise InputError(f"the folder '{data}' holds no data", hint=f"files of samples: {', '.join(known)}")
-    return found
-
-
-def _read(graph: Graph, files: list[Path]) -> list[dict[str, np.ndarray]]:
-    return [read_arrays(graph.inputs, str(path)) for path in files]
 
 
 def say(report: Report) -> None:

@@ -67,7 +67,7 @@ def quantize(
     """See `graphc.quantize`. options: of `graphc.compile`, for the runs over the data."""
     scheme = scheme or Scheme()
     _require_sensible(keep, max_error, batch, samples)
-    _require_float(graph)
+    require_float(graph, "quantise the model in float that it was made of")
     graph = pipeline.run(graph, pipeline.PORTABLE)
     placement = placed(graph, scheme)
     if not placement.layers:
@@ -113,12 +113,13 @@ def _require_sensible(keep: Any, max_error: Any, batch: Any, samples: Any) -> No
             raise InputError(f"{name} must be a whole number from 1 on, not {number!r}")
 
 
-def _require_float(graph: Graph) -> None:
+def require_float(graph: Graph, hint: str) -> None:
+    """Raises InputError for a model that is quantised already."""
     found = [n for n in graph.nodes if any(part in n.op.name for part in INTEGER)]
     if found:
         raise InputError(
             f"the model is quantised already: it has {len(found)} operators such as {found[0].op.name} '{found[0].name}'",
-            hint="quantise the model in float that it was made of",
+            hint=hint,
         )
 
 

@@ -20,8 +20,9 @@ from graphc.quantizer.scheme import Scheme
 BY_NAME, BY_ERROR = "kept by name", "kept by its error"
 
 
-def kept_by_name(layers: Collection[Node], keep: Sequence[str]) -> set[Node]:
-    """The layers that `keep` names: by the name of a node or of what it makes, by a pattern of names, or by an operator.
+def kept_by_name(layers: Collection[Node], keep: Sequence[str], done: str = "quantised") -> set[Node]:
+    """The layers that `keep` names: by the name of a node or of what it makes, by a pattern of names, or by an operator. done: what is
+    not done to them.
 
     Raises InputError for what is none of these.
     """
@@ -34,7 +35,7 @@ def kept_by_name(layers: Collection[Node], keep: Sequence[str]) -> set[Node]:
             guess = f"did you mean '{close[0]}'? " if close else ""
             ops = ", ".join(sorted({n.op.name for n in layers}))
             raise InputError(
-                f"no layer that could be quantised is named '{wanted}', nor is it the operator of one",
+                f"no layer that could be {done} is named '{wanted}', nor is it the operator of one",
                 hint=f"{guess}operators: {ops}; the table of a run without it has the names",
             )
         found |= named

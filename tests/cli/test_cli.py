@@ -400,7 +400,7 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    listed = "run compile check show explain bench compare export quantize schema operators zoo init"
+    listed = "run compile check show explain bench compare export quantize shrink schema operators zoo init"
     commands = set(listed.split())
     assert set(app.main.commands) == commands
     for name in commands:

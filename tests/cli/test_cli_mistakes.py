@@ -18,7 +18,8 @@ from graphc.cli import console, main
 from graphc.cli.run import top_classes
 
 YAML = "graphc: 1\ninputs: {x: [batch, 4]}\nnet: [{dense: 6}, sigmoid]\noutputs: {y: last}\n"
-COMMANDS = ("run", "check", "show", "explain", "bench", "compare", "compile", "export", "quantize")
+COMMANDS = ("run", "check", "show", "explain", "bench", "compare", "compile", "export", "quantize", "shrink")
+WRITING = {"export": ["out.onnx"], "quantize": ["out.onnx"], "shrink": ["out.onnx", "--codebook", "4"]}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def refused(*args: str) -> str:
     ],
 )
 def test_no_model(command: str, model: str, said: str):
-    assert said in refused(command, model, *(["out.onnx"] if command in ("export", "quantize") else []))
+    assert said in refused(command, model, *WRITING.get(command, []))
 
 
 @pytest.mark.usefixtures("folder")

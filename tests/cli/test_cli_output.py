@@ -27,6 +27,8 @@ COMMANDS = {
     "picture": ("bench", "{model}", "--picture", "{out}.svg"),
     "quantize": ("quantize", "--force", "--weights", "int4", "{model}", "{out}.onnx"),
     "quantize report": ("quantize", "{model}", "{out}.onnx", "--data", "{model}", "--report", "{out}.svg"),
+    "shrink": ("shrink", "--force", "--codebook", "1", "{model}", "{out}.onnx"),
+    "shrink report": ("shrink", "{model}", "{out}.onnx", "--codebook", "1", "--report", "{out}.json"),
     "schema": ("schema", "{model}", "-o", "{out}.json"),
 }
 
@@ -95,6 +97,8 @@ def test_what_can_not_be_written_is_refused_before_the_work(name: str, place: st
         (("bench", "{model}", "--picture", "out.png"), ".svg"),
         (("quantize", "{model}", "out.yaml"), ".onnx"),
         (("quantize", "{model}", "out.onnx", "--report", "out.pdf"), ".svg, .png, .json"),
+        (("shrink", "{model}", "out.yaml"), ".onnx"),
+        (("shrink", "{model}", "out.onnx", "--report", "out.svg"), ".json"),
         (("schema", "{model}", "-o", "out.yaml"), ".json"),
     ],
 )
@@ -129,6 +133,7 @@ def _models(folder: Path) -> dict[str, Path]:
         ("onnx", "weights.onnx", ("export", "{model}", "{out}")),
         ("onnx", "net.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
         ("onnx", "weights.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
+        ("onnx", "weights.onnx", ("shrink", "{model}", "{out}", "--force", "--codebook", "4")),
         ("yaml", "weights.npz", ("run", "{model}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "{read}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "x={read}", "--output", "{out}")),

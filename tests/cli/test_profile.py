@@ -69,7 +69,7 @@ def test_occupancy_of_gpus_kernels(capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize("option", ["--profile", "--trace=steps.json", "--picture=steps.svg"])
 def test_the_emulator_has_no_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str):
     """Nothing is timed before it says so."""
-    monkeypatch.setattr(import_module("graphc.cli.bench"), "_time_runs", lambda run, rounds: pytest.fail("timed"))
+    monkeypatch.setattr(import_module("graphc.cli.bench"), "time_runs", lambda run, rounds: pytest.fail("timed"))
     (tmp_path / "tiny.yaml").write_text(YAML)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["bench", "tiny.yaml", "--target", "cuda:emulate", option])

@@ -60,11 +60,16 @@ class Dot:
         steps, (*outer, depth, lanes) = self.steps(weights.shape[-2]), weights.shape
         if steps * self.k > depth:
             weights = np.concatenate([weights, np.zeros((*outer, steps * self.k - depth, lanes), weights.dtype)], -2)
-        weights = weights.astype(self.b.numpy, copy=False)
+        weights = self.in_type(weights)
         grouped = weights.reshape(*outer, steps, self.k, lanes).swapaxes(-1, -2) if self.k > 1 else weights
         if self.b.bits not in SUB_BYTE:
             return grouped
         return pack_bits(grouped.reshape(*outer, steps, lanes * self.k), self.b)
+
+    def in_type(self, weights: np.ndarray) -> np.ndarray:
+        """Weights in the type of `b`, rounded to nearest even."""
+        with np.errstate(invalid="ignore"):  # of a NaN
+            return weights.astype(self.b.numpy, copy=False)
 
     @property
     def recipe(self) -> tuple[str, ...]:

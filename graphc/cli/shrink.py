@@ -1,0 +1,116 @@
+"""graphc shrink: a smaller model, and what each layer loses."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from graphc.cli.console import many, print_table, progress_bars
+from graphc.cli.export import require_one_file
+from graphc.cli.options import model_argument, say_net
+from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.samples import read_samples, sample_files
+from graphc.errors import InputError
+from graphc.report import format_bytes
+
+if TYPE_CHECKING:
+    from graphc.reading import Reading
+    from graphc.shrinker import Report
+
+
+@click.command()
+@model_argument
+@click.argument("out", type=OutputFile(".onnx"))
+@click.option("--channels", type=float, metavar="PART", help="Remove this part of every layer's output channels: 0.25 is a quarter.")  # fmt: skip
+@click.option("--low-rank", type=float, metavar="ERROR", help="Factor layers, with a relative error of weights of this at most.")  # fmt: skip
+@click.option("--sparse", type=float, metavar="PART", help="Set this part of the weights to zero, in blocks.")
+@click.option("--block", metavar="ROWSxCOLUMNS", help="With --sparse: the size of a block.  [default: 1x16]")
+@click.option("--codebook", type=int, metavar="BITS", help="Store weights as indices of 1 to 8 bits into numbers they share.")  # fmt: skip
+@click.option("--signs", type=click.Choice(["binary", "ternary"]), help="Store weights as -1 and 1, or -1, 0 and 1, and a scale for each channel.")  # fmt: skip
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="A layer to keep as it is, a pattern of names ('block1.*'), or an operator; may be repeated.",
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, path_type=Path),
+    help="Samples to measure the results' error over: a .npz or .npy file, or a folder of such files or pictures.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples of a run.")
+@click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
+@click.option("--report", "written", type=OutputFile(".json"), help="Write what became of the layers to this file.")
+@click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
+def shrink(
+    model: str,
+    out: Path,
+    reading: Reading,
+    keep: tuple[str, ...],
+    data: Path | None,
+    batch: int,
+    samples: int | None,
+    threads: int | None,
+    written: Path | None,
+    force: bool,
+    **methods: Any,
+) -> None:
+    """Make MODEL smaller without training, and write it as the ONNX file OUT.
+
+    Methods follow each other: fewer channels, factors of low rank, zeros, and how the weights are stored. OUT is a model of standard
+    operators, which graphc and other runtimes read.
+    """
+    from graphc import frontends, source_files
+    from graphc.shrinker import methods_of
+    from graphc.shrinker import shrink as run
+
+    wanted = methods_of(**methods)
+    files = sample_files(data)
+    if out.exists() and not force:
+        raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
+    refuse_inputs([out, written], [model, *files])
+    with source_files.Files(mapped=False).reading() as read:
+        graph = frontends.load(model, reading)
+    refuse_inputs([out, written], read.paths)
+    say_net(graph.meta.get("nets", ()), reading)
+    with progress_bars() as progress:
+        made = run(
+            graph,
+            wanted,
+            read_samples(graph, files),
+            keep=keep,
+            batch=batch,
+            samples=samples,
+            options={"threads": threads},
+            progress=progress,
+        )
+    require_one_file(made.report.bytes[1])
+    content = made.to_onnx().SerializeToString()
+    say(made.report)
+    write_file(out, lambda f: f.write(content))
+    click.echo(f"wrote {out}, {format_bytes(len(content))}")
+    if written is not None:
+        report = json.dumps(made.report.to_json(), indent=1, ensure_ascii=False).encode()
+        write_file(written, lambda f: f.write(report))
+        click.echo(f"wrote {written}")
+
+
+def say(report: Report) -> None:
+    """A table of the layers for each method, and what it comes to."""
+    from graphc.shrinker.report import table
+
+    for step in report.steps:
+        columns, rows = table(step.layers)
+        print_table(columns, rows, title=step.method)
+        coded = f", {format_bytes(step.coded)} coded" if step.coded is not None else ""
+        click.echo(f"{many(len(step.changed), 'layer')} changed; weights take {format_bytes(step.bytes)}{coded}")
+        if step.error is not None:
+            said = f"{step.error:.3g}" if math.isfinite(step.error) else "not finite"
+            click.echo(f"relative error of the results over {many(report.samples, 'sample')}: {said}")
+    before, after = report.bytes
+    click.echo(f"all weights: {format_bytes(before)} before, {format_bytes(after)} now, {after / before:.2f} of it")
