@@ -17,7 +17,7 @@ from pathlib import Path
 import dynamic
 import numpy as np
 from dynamic_workloads import WORKLOADS
-from engines import installed
+from engines import BFLOAT16, installed
 from measure import Effort, Measured, cold_start, error, measure, starts
 from models import light, reference
 from results import Results, Row, caption, line, plot, summary, table, write_between_markers
@@ -89,7 +89,11 @@ def _runs(
         starts(model, feeds, ["graphc"], threads, 1)
     effort = Effort(options.rounds, options.seconds, options.patience, options.clock if threads == 1 else "wall")
     compared = [e for e in engines if not chosen.peers or e in ("graphc", *chosen.peers)]
+    if chosen.in_bfloat16:
+        compared = [*BFLOAT16, "graphc", "onnxruntime"]
     found = measure(model, feeds, compared, threads, effort, chosen.wrong)
+    if chosen.in_bfloat16:
+        found = found.renamed({"graphc": "float32"} | {e: e.split()[0] for e in BFLOAT16})
     errors = _errors(found, model, feeds, options.reference)
     about = {"failed": found.failed, "others": found.others}
     add(Row(name, case.name, threads, found.seconds, case.target, chosen.peers, *errors, **about, clock=effort.clock))

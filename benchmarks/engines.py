@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ Feeds = dict[str, np.ndarray]
 Run = Callable[[Feeds], list[np.ndarray]]
 
 
-def graphc(path: Path, threads: int) -> Run:
+def graphc(path: Path, threads: int, precision: str = "float32") -> Run:
     import graphc
 
-    model = graphc.compile(str(path), threads=threads)
+    model = graphc.compile(str(path), threads=threads, precision=precision)
     return lambda feeds: list(model.run(feeds).values())
 
 
@@ -30,12 +31,12 @@ def onnxruntime(path: Path, threads: int) -> Run:
     return lambda feeds: session.run(None, feeds)
 
 
-def openvino(path: Path, threads: int) -> Run:
+def openvino(path: Path, threads: int, precision: str = "f32") -> Run:
     import openvino
 
     core = openvino.Core()
-    # float32, so that all engines compute the same thing
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    # float32 unless it is asked for otherwise, so that all engines compute the same thing
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
     request = compiled.create_infer_request()
 
@@ -74,6 +75,11 @@ def mnn(path: Path, threads: int) -> Run:
 
 
 ENGINES = {"graphc": graphc, "onnxruntime": onnxruntime, "openvino": openvino, "mnn": mnn}
+# in bfloat16, which is OpenVINO's default on CPUs that multiply it
+BFLOAT16 = {
+    "graphc in bfloat16": partial(graphc, precision="bf16"),
+    "openvino in bfloat16": partial(openvino, precision="bf16"),
+}
 
 
 CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv[1:])"

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +57,12 @@ class Measured:
     outputs: dict[str, list[np.ndarray]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     others: float = 0.0
+
+    def renamed(self, names: Mapping[str, str]) -> Measured:
+        """With other names of engines; those that are not named keep theirs."""
+        fields = ("start", "seconds", "memory", "outputs", "failed")
+        by = {f: {names.get(engine, engine): v for engine, v in getattr(self, f).items()} for f in fields}
+        return Measured(**by, others=self.others)
 
 
 class Child:

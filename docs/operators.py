@@ -43,8 +43,12 @@ The standard's text decides; where it is silent, what the exporters of such file
   a `key_padding_mask` or `mask_index` of lengths above the number of keys means all of them, below 0 none, where other lengths are
   errors out of range; `GroupQueryAttention` leaves zeros in a cache behind the last key, counts positions of a prompt from the first of
   `position_ids`, and gives zeros for rows of padding whose window holds no key.
-- `com.microsoft::MatMulNBits` at `accuracy_level` 4 rounds its operand to 8 bits in blocks of 256 at most, where weights, scales
-  and zero points are constants, as ONNX Runtime does; its reference does not. `QMoE` of 8 bits in blocks rounds nothing.
+- `com.microsoft::MatMulNBits` at `accuracy_level` 4, which asks for 8 bits of the operand at least, rounds it as ONNX Runtime does where
+  weights, scales and zero points are constants: in each row, the elements of a block of weights (256 of them at most) to whole
+  steps of their largest magnitude / 127. With AVX-512 VNNI bytes are multiplied, and their sums within a block are exact; elsewhere the
+  rounded numbers are, in float32. Results are those of ONNX Runtime but for float32 sums, and for what lies halfway between
+  two steps. Its reference rounds nothing, as at all other levels and for MatMul of a DequantizeLinear: results differ from it by half a step
+  times the sum of a column's magnitudes at most, block by block. `QMoE` of 8 bits in blocks rounds nothing.
   With `g_idx`, packed zero points do not count.
 - `com.microsoft::MoE` and `QMoE` choose the first of experts with equal shares, as `TopK` does (ONNX Runtime the last).
 - `com.microsoft::QMoE` divides shares of experts by their sum, unless `router_weights` are given.

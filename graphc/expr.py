@@ -22,12 +22,13 @@ BOOL = np.dtype(bool)
 
 @dataclass(frozen=True)
 class Expr:
-    """A node of an expression tree. `prim` is 'arg' (value = operand index), 'const' (value = number) or a primitive."""
+    """A node of an expression tree. `prim` is 'arg' (value = operand index), 'const' (value = number), 'bytes' (value = the 256
+    entries of a table) or a primitive."""
 
     prim: str
     args: tuple[Expr, ...]
     dtype: np.dtype
-    value: int | float | bool | None = None
+    value: int | float | bool | bytes | None = None
 
     @property
     def index(self) -> int:
@@ -38,7 +39,7 @@ class Expr:
     @property
     def number(self) -> int | float | bool:
         """The number of a 'const'."""
-        assert self.prim == "const" and self.value is not None, self.prim
+        assert self.prim == "const" and self.value is not None and not isinstance(self.value, bytes), self.prim
         return self.value
 
     def __add__(self, o):
@@ -97,9 +98,11 @@ class Expr:
 
     def __str__(self) -> str:
         if self.prim == "arg":
-            return f"x{self.value}"
+            return f"x{self.index}"
         if self.prim == "const":
             return repr(self.value)
+        if self.prim == "bytes":
+            return "bytes"
         if self.prim in _INFIX and len(self.args) == 2:
             return f"({self.args[0]} {_INFIX[self.prim]} {self.args[1]})"
         if self.prim == "cast":
@@ -306,6 +309,14 @@ def bitcast(x: Expr, dtype) -> Expr:
     return Expr("bitcast", (x,), np.dtype(dtype))
 
 
+def table(x: Number, entries: bytes, dtype):
+    """The integer of one byte that a table has for another. A byte's place in it are its bits as an unsigned number."""
+    dtype = np.dtype(dtype)
+    if isinstance(x, Expr):
+        return Expr("table", (x, Expr("bytes", (), dtype, entries)), dtype)
+    return np.frombuffer(entries, dtype)[int(x) % 256].item()
+
+
 def clamp(x: Number, lo: Number, hi: Number):
     return minimum(maximum(x, lo), hi)
 
@@ -346,11 +357,13 @@ def evaluate(e: Expr, values: list):
     """Interpret a tree on numbers (tests; the plain Python meaning of a kernel)."""
     if e.prim == "arg":
         return values[e.index]
-    if e.prim == "const":
+    if e.prim in ("const", "bytes"):
         return e.value
     xs = [evaluate(a, values) for a in e.args]
     if e.prim == "bitcast":
         return np.array(xs[0]).astype(e.args[0].dtype).view(e.dtype).item()
+    if e.prim == "table":
+        return table(xs[0], xs[1], e.dtype)
     return cast(xs[0], e.dtype) if e.prim == "cast" else _NUMBERS[e.prim](*xs)
 
 
@@ -365,11 +378,12 @@ _NUMBERS: dict[str, Callable] = {
     "and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b,
     "not": lambda a: (not a) if isinstance(a, bool) else ~a,
 }  # fmt: skip
-PRIMITIVES = frozenset(_NUMBERS) | {"cast", "bitcast"}
+PRIMITIVES = frozenset(_NUMBERS) | {"cast", "bitcast", "table"}
 
 # what needs no rounding: it leaves a number as it is, but for the sign, or takes one of two
 _CHOICES = frozenset((
-    "arg", "const", "cast", "bitcast", "select", "lt", "le", "gt", "ge", "eq", "ne", "min", "max", "abs", "neg"
+    "arg", "const", "bytes", "table", "cast", "bitcast", "select", "lt", "le", "gt", "ge", "eq", "ne", "min", "max", "abs",
+    "neg",
 ))  # fmt: skip
 
 
@@ -389,7 +403,7 @@ def rounded(e: Expr) -> set[np.dtype]:
 # Of finite numbers these make finite ones, but for overflow. Not among them: quotients, exponentials and their inverses, powers,
 # what has poles.
 _FINITE = frozenset((
-    "arg", "const", "cast", "add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "select", "lt",
+    "arg", "const", "bytes", "table", "cast", "add", "sub", "mul", "neg", "abs", "min", "max", "floor", "ceil", "rint", "trunc", "select", "lt",
     "le", "gt", "ge", "eq", "ne", "and", "or", "xor", "not", "philox", "sin", "cos", "atan", "tanh", "sigmoid", "erf",
 ))  # fmt: skip
 

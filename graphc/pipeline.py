@@ -19,6 +19,7 @@ from graphc.passes.block_products import block_products
 from graphc.passes.block_weights import block_weights
 from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_products import byte_products
+from graphc.passes.byte_tables import byte_tables
 from graphc.passes.canonicalize import canonicalize
 from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.dead_code import dead_code
@@ -46,6 +47,7 @@ from graphc.verify import verify as verify_graph
 SHAPE_FREE: tuple[Pass, ...] = (
     dead_code,
     unsigned_bytes,
+    byte_tables,
     gathered_bytes,
     byte_products,
     block_products,
@@ -62,7 +64,10 @@ SHAPE_FREE: tuple[Pass, ...] = (
     common_subexpressions,
 )
 
-NOT_PORTABLE = (unsigned_bytes, byte_products, block_products, byte_convolutions, block_weights, decoded_weights)
+NOT_PORTABLE = (
+    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, block_weights),
+    decoded_weights,
+)
 
 # Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.
 PORTABLE: tuple[Pass, ...] = tuple(p for p in SHAPE_FREE if p not in NOT_PORTABLE)

@@ -5,13 +5,15 @@ Backends fill these records; the command line and the tests read them. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
+from graphc.dtypes import BY_NAME, FLOAT32
 from graphc.errors import GraphcError, UnsupportedError
+from graphc.sizes import hint_of
 from graphc.types import Shape
 
 MANY = 16  # operators that a label does not list
@@ -32,6 +34,8 @@ class StepInfo:
     host       runs through the NumPy reference, because no kernel serves it
     inside     the steps of the program that the step runs itself, if any: label, kernel, algorithm, reason, flops
     occupancy  of a GPU's kernel: what part of the threads that a multiprocessor can have at a time it has there
+    type       element type of what it multiplies: 'float32', 'uint8 x int8' for products of these, 'float32 x float16' for weights
+               that lie in memory as float16 and are multiplied as float32; without products, of its result. '' where it only moves
     """
 
     index: int
@@ -46,6 +50,7 @@ class StepInfo:
     host: bool = False
     inside: tuple[tuple[str, str, str, str, int], ...] = ()
     occupancy: float | None = None
+    type: str = ""
 
     @property
     def label(self) -> str:
@@ -71,15 +76,23 @@ def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
     return out
 
 
+def type_of(steps: Iterable[StepInfo]) -> str:
+    """Of a step that runs these: the type that most of their arithmetic is in."""
+    amounts: dict[str, int] = {}
+    for step in steps:
+        amounts[step.type] = amounts.get(step.type, 0) + hint_of(step.flops)
+    return max(amounts, key=amounts.__getitem__, default="")
+
+
 @dataclass(frozen=True)
 class Roofline:
     """What a machine can do at most.
 
-    flops   float32 operations per second
+    peaks   operations per second by what is multiplied, as `StepInfo.type` tells it; of float32 always
     rates   (size, bytes per second) of reading that many bytes again and again: a size for each cache, memory last
     """
 
-    flops: float
+    peaks: Mapping[str, float]
     rates: tuple[tuple[int, float], ...]
 
     def seconds(self, step: StepInfo) -> float:
@@ -88,14 +101,19 @@ class Roofline:
         return max(step.flops / self.flops_of(step), step.nbytes / rate)
 
     def flops_of(self, step: StepInfo) -> float:
-        """Operations per second of the units that a step uses."""
-        return self.flops
+        """Operations per second of what a step multiplies. Where that has no row: of float32, which weights that are decoded become,
+        and of which a vector has more than of wider types."""
+        if step.type in self.peaks:
+            return self.peaks[step.type]
+        element = BY_NAME.get(step.type.partition(" x ")[0], FLOAT32)
+        return self.peaks[FLOAT32.name] * FLOAT32.item / max(FLOAT32.item, element.item)
 
     def about(self, threads: int) -> str:
         """For a person."""
         rates = ", ".join(f"{rate / 1e9:.3g} of {format_bytes(size)}" for size, rate in self.rates)
         plural = "s" * (threads > 1)
-        return f"this machine, {threads} thread{plural}: {self.flops / 1e9:.3g} GFLOP/s (float32), GB/s read: {rates}"
+        peaks = ", ".join(f"{peak / 1e9:.3g} ({name})" for name, peak in self.peaks.items())
+        return f"this machine, {threads} thread{plural}: GFLOP/s {peaks}; GB/s read: {rates}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +134,8 @@ class MemoryReport:
     arena        size of the one block that holds every intermediate value
     lower_bound  largest sum of bytes in use at one step: no plan of this order needs less
     total        sum of all buffers: what it would take without reuse
-    weights      packed constants, outside the arena
+    weights      constants as they lie packed, outside the arena
+    by_type      (element type, bytes) of these, most bytes first
     """
 
     arena: int
@@ -124,6 +143,20 @@ class MemoryReport:
     total: int
     weights: int
     intervals: tuple[Interval, ...] = ()
+    by_type: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """Of the weights' bytes to those of as many float32."""
+        return self.weights / max(1.0, sum(n * FLOAT32.bits / BY_NAME[name].bits for name, n in self.by_type))
+
+    @property
+    def about_weights(self) -> str:
+        """For a person: '3.2 MiB, 0.31 of float32: 2.9 MiB int8, …'."""
+        if not self.weights:
+            return "none"
+        types = ", ".join(f"{format_bytes(n)} {name}" for name, n in self.by_type)
+        return f"{format_bytes(self.weights)}, {self.ratio:.2g} of float32: {types}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from graphc.graph import Graph, Node
 from graphc.lower import registry
 from graphc.sizes import is_size_array
 
+LOOKUPS = frozenset({"ByteTable"})  # elementwise operators that passes make where the backend computes them quickly
+
 
 def load_lowerings() -> None:
     registry.load("graphc.lower")
@@ -18,7 +20,7 @@ def load_lowerings() -> None:
 def kernel_operators() -> frozenset[str]:
     """Operators with kernels of their own, which need no decomposition."""
     load_lowerings()
-    return RULES.operators()
+    return RULES.operators() | LOOKUPS
 
 
 def host_reason(node: Node, target: Target, pending: bool = False) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphc.backend import Progress, Stage
@@ -160,8 +160,7 @@ def assemble_table(d: Draft) -> None:
     """The arena's plan, and the table that threads walk."""
     form = Form(nanoseconds, d.lowering.check_words, LINE, d.policy.uses("arena_reuse"))
     program = d.lowering.program
-    d.assembled, d.kernels, memory, d.binder = assemble(program, form, d.weights.place_of, d.many)
-    d.memory = replace(memory, weights=d.weights.nbytes)
+    d.assembled, d.kernels, d.memory, d.binder = assemble(program, form, d.weights.place_of, d.many)
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def _show_table(d: Draft) -> str:
     m, a = d.memory, d.assembled
     lines = [
         f"table: {len(a.words)} words, {len(a.blocks)} native steps, {len(d.kernels)} kernels",
-        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {format_bytes(m.weights)}",
+        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {m.about_weights}",
     ]
     return "\n".join(
         lines + [f"[{i.offset}, {i.offset + i.nbytes}) steps {i.first}-{i.last}: {i.name}" for i in m.intervals]

@@ -67,6 +67,11 @@ class Target:
         """Has it instructions between float16 and float32? (F16C is older than AVX2.)"""
         return self.cpu != BASELINE
 
+    @property
+    def permutes_bytes(self) -> bool:
+        """Has it an instruction that chooses any bytes of two registers (AVX-512 VBMI)?"""
+        return self.isa == "avx512" and "+avx512vbmi" in self.features.split(",")
+
 
 @lru_cache
 def detect(isa: str | None = None) -> Target:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from graphc.backends.cuda.codegen.figures import Card, card_of
 from graphc.backends.cuda.runtime.device import DeviceMemory
 from graphc.backends.cuda.runtime.gpu import Gpu
+from graphc.dtypes import FLOAT32
 from graphc.report import Roofline, StepInfo, format_bytes
 
 COPIED = 1 << 28  # bytes, more than any L2 holds
@@ -20,10 +21,15 @@ class GpuRoofline(Roofline):
 
     card: Card
 
+    @property
+    def float32(self) -> float:
+        """Operations per second of the cores that are no tensor cores."""
+        return self.peaks[FLOAT32.name]
+
     def flops_of(self, step: StepInfo) -> float:
         """Of the units that its kernel uses, as its algorithm names them (product/product_block.py)."""
         if "tensor cores" not in step.algorithm:
-            return self.flops
+            return self.float32
         item, products = (4, 3 if "3xTF32" in step.algorithm else 1) if "TF32" in step.algorithm else (2, 1)
         return self.card.rate(item, "wgmma" in step.algorithm) / products
 
@@ -33,7 +39,7 @@ class GpuRoofline(Roofline):
         tensor += f", {c.rate(2, True) / 1e12:.3g} and {c.rate(4, True) / 1e12:.3g} by wgmma" * (c.mma < 1)
         rates = ", ".join(f"{rate / 1e12:.3g} of {format_bytes(size)}" for size, rate in self.rates)
         return (
-            f"{c.name}, {c.multiprocessors} multiprocessors at {c.clock / 1e9:.3g} GHz: TFLOP/s {self.flops / 1e12:.3g} "
+            f"{c.name}, {c.multiprocessors} multiprocessors at {c.clock / 1e9:.3g} GHz: TFLOP/s {self.float32 / 1e12:.3g} "
             f"(float32), {tensor}; TB/s: {rates}"
         )
 
@@ -54,7 +60,9 @@ def roofline(gpu: Gpu) -> GpuRoofline:
 
 def of_card(card: Card, memory: int) -> GpuRoofline:
     """memory: bytes that it has."""
-    return GpuRoofline(card.float32, ((card.l2, max(card.cache, card.memory)), (memory, card.memory)), card)
+    return GpuRoofline(
+        {FLOAT32.name: card.float32}, ((card.l2, max(card.cache, card.memory)), (memory, card.memory)), card
+    )
 
 
 def copy_rate(gpu: Gpu, nbytes: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.backend import Stage
@@ -125,9 +125,8 @@ def assemble_table(d: Draft) -> None:
         nbytes[place] = hint_of(b.nbytes)
         return place
 
-    d.assembled, d.kernels, memory, d.binder = assemble(d.lowering.program, form, place_of, d.many)
+    d.assembled, d.kernels, d.memory, d.binder = assemble(d.lowering.program, form, place_of, d.many)
     d.constants = tuple(nbytes[place] for place in d.assembled.constants)
-    d.memory = replace(memory, weights=sum(d.constants))
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------
@@ -150,7 +149,7 @@ def _show_table(d: Draft) -> str:
     m, a = d.memory, d.assembled
     return (
         f"table: {len(a.words)} words, {len(a.blocks)} launches, {len(d.kernels)} kernels\n"
-        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {format_bytes(m.weights)}"
+        f"arena: {format_bytes(m.arena)}, at least {format_bytes(m.lower_bound)}; weights {m.about_weights}"
     )
 
 

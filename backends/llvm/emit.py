@@ -68,6 +68,11 @@ class Emit:
         """Has the target instructions between float16 and float32?"""
         return self.b.module.converts_half
 
+    @property
+    def permutes_bytes(self) -> bool:
+        """Has the target an instruction that chooses any bytes of two registers (AVX-512 VBMI)?"""
+        return self.b.module.permutes_bytes
+
     # --- addresses ---------------------------------------------------------------------------------------------------
     def pointer(self, address: ir.Value) -> ir.Value:
         return self.b.inttoptr(address, PTR)
@@ -163,6 +168,19 @@ class Emit:
     def load(self, pointer: ir.Value, dtype: np.dtype, lanes: int) -> ir.Value:
         """`lanes` consecutive elements, in their register type."""
         return self.widen(self.load_raw(pointer, self.kept_type(dtype), lanes), dtype, lanes)
+
+    def load_fixed(self, pointer: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
+        """What nobody writes while the kernel runs: it is read once, whatever is stored between its uses."""
+        found = self.load_raw(pointer, element, lanes)
+        found.set_metadata("invariant.load", self.b.module.add_metadata([]))
+        return found
+
+    def constant_bytes(self, data: bytes, space: int = 0) -> ir.Value:
+        """Pointer to bytes that are part of the code, in an address space."""
+        module, kind = self.b.module, ir.ArrayType(I8, len(data))
+        made = ir.GlobalVariable(module, kind, module.get_unique_name("bytes"), space)
+        made.linkage, made.global_constant, made.initializer = "internal", True, ir.Constant(kind, bytearray(data))
+        return self.b.bitcast(made, ir.PointerType(I8, space))
 
     def kept_type(self, dtype: np.dtype) -> ir.Type:
         """Of an element in memory."""

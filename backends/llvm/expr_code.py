@@ -8,10 +8,12 @@ import numpy as np
 from llvmlite import ir
 
 from graphc.backends.llvm import vmath
-from graphc.backends.llvm.emit import F32, F64, I32, Emit, memory_type, register_type
+from graphc.backends.llvm.emit import F32, F64, I8, I32, I64, Emit, memory_type, register_type
 from graphc.backends.llvm.philox import philox
 from graphc.dtypes import BY_NAME, is_float, is_integer, is_narrow, is_signed
 from graphc.expr import Expr, clipped
+
+VECTOR = 64  # bytes of a register of AVX-512
 
 
 def emit(q: Emit, e: Expr, operands: Sequence[ir.Value] | Callable[[int], ir.Value], lanes: int) -> ir.Value:
@@ -42,6 +44,11 @@ def _emit_node(q: Emit, e: Expr, xs: list[ir.Value], fetch: Callable[[int], ir.V
         return fetch(e.index)
     if e.prim == "const":
         return q.const(e.number, register_type(e.dtype), lanes)
+    if e.prim == "bytes":
+        assert isinstance(e.value, bytes)
+        return q.constant_bytes(e.value)
+    if e.prim == "table":
+        return _looked_up(q, xs[0], xs[1], lanes)
     if e.prim in _STEPS:
         xs = [_rounded(q, a, x, lanes) for a, x in zip(e.args, xs)]
     if e.prim == "cast" and _is_small(e):
@@ -205,6 +212,26 @@ def _bool(q: Emit, prim: str, xs: list[ir.Value]) -> ir.Value:
         case "ge":
             return b.or_(x, b.not_(y))
     raise TypeError(f"primitive '{prim}' is not defined on bool")
+
+
+def _looked_up(q: Emit, x: ir.Value, table: ir.Value, lanes: int) -> ir.Value:
+    """Bytes of a table at 256 addresses. An instruction that permutes bytes chooses among 128 of them by the low seven bits."""
+    b = q.b
+    if lanes == 1:
+        return q.load_fixed(q.offset(table, b.zext(x, I64)), I8, 1)
+    undefined = ir.Constant(x.type, ir.Undefined)
+    if not q.permutes_bytes:
+        for i in (ir.Constant(I32, i) for i in range(lanes)):
+            undefined = b.insert_element(undefined, _looked_up(q, b.extract_element(x, i), table, 1), i)
+        return undefined
+    parts = [q.load_fixed(q.offset(table, at), I8, VECTOR) for at in range(0, 256, VECTOR)]
+    mask = ir.Constant(ir.VectorType(I32, VECTOR), [i % lanes for i in range(VECTOR)])
+    index, first = b.shuffle_vector(x, undefined, mask), ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+    low, high = (
+        b.shuffle_vector(q.call("llvm.x86.avx512.vpermi2var.qi.512", index.type, one, index, other), index, first)
+        for one, other in (parts[:2], parts[2:])
+    )
+    return b.select(b.icmp_signed("<", x, ir.Constant(x.type, None)), high, low)
 
 
 def convert(q: Emit, x: ir.Value, source: np.dtype, to: np.dtype, lanes: int) -> ir.Value:

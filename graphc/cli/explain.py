@@ -81,7 +81,7 @@ def _guards(plan: Plan, for_many: bool) -> None:
 def _steps(plan: Plan) -> None:
     kernels = len({step.kernel for step in plan.steps if not step.host})
     print_table(
-        (">step", "nodes", "kernel", "algorithm", "because", ">flop"),
+        (">step", "nodes", "kernel", "algorithm", "type", "because", ">flop", ">bytes"),
         [row for step in folded(plan.steps) for row in _rows(step)],
         title=f"\n{many(len(plan.steps), 'step')}, {many(kernels, 'kernel')}",
     )
@@ -90,9 +90,18 @@ def _steps(plan: Plan) -> None:
 def _rows(step: StepInfo) -> Iterator[tuple]:
     """A step, and the steps that it runs itself."""
     kernel = "host (NumPy)" if step.host else step.kernel
-    yield step.index, step.label, kernel, step.algorithm, step.reason, count(step.flops)
+    yield (
+        step.index,
+        step.label,
+        kernel,
+        step.algorithm,
+        step.type,
+        step.reason,
+        count(step.flops),
+        format_bytes(step.nbytes),
+    )
     for label, kernel, algorithm, reason, flops in step.inside:
-        yield "", f"  {label}", kernel, algorithm, reason, count(flops)
+        yield "", f"  {label}", kernel, algorithm, "", reason, count(flops), ""
 
 
 def _pending(nodes: Sequence[Pending]) -> None:
@@ -114,7 +123,7 @@ def _memory(plan: Plan) -> None:
     memory = plan.memory
     buffers = [Lifetime(i.name, i.nbytes, i.first, i.last) for i in memory.intervals]
     offsets = tuple(i.offset for i in memory.intervals)
-    click.echo(f"\nmemory: weights {format_bytes(memory.weights)}; ", nl=False)
+    click.echo(f"\nmemory: weights {memory.about_weights}; ", nl=False)
     click.echo(draw(buffers, ArenaPlan(offsets, memory.arena, memory.lower_bound, memory.total)), nl=False)
 
 

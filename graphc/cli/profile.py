@@ -25,7 +25,7 @@ def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -
     occupied = any(step.occupancy is not None for step in plan.steps)
     print_table(
         (
-            *(">step", "nodes", "kernel", "algorithm", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
+            *(">step", "nodes", "kernel", "algorithm", "type", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
             *([">occupancy"] if occupied else []),
         ),
         [
@@ -34,6 +34,7 @@ def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -
                 step.label,
                 "host (NumPy)" if step.host else step.kernel,
                 step.algorithm,
+                step.type,
                 seconds(t),
                 f"{t / total:.1%}",
                 _rate(step.flops, t),
@@ -75,6 +76,7 @@ def chrome_trace(plan: Plan, spent: Sequence[float]) -> dict[str, Any]:
                     "ops": list(step.ops),
                     "kernel": step.kernel,
                     "algorithm": step.algorithm,
+                    "type": step.type,
                     "flops": step.flops,
                     "bytes": step.nbytes,
                     **({} if step.occupancy is None else {"occupancy": step.occupancy}),

@@ -46,7 +46,7 @@ def lower_col2im(lo: Lowering, group: Group) -> None:
     if tiled and not any(pads) and all(d == 1 or k == 1 for d, k in zip(dilations, block)):
         lo.copy(x.ref, xs, y.ref, [*ys, *steps], columns.extents, item, lo.info(group, "copy_strided"))
         return
-    lo.copy(zero(lo, t.dtype), [0], y.ref, [item], [t.elements], item, lo.info(group, "copy_strided"))
+    lo.copy(zero(lo, t.dtype), [0], y.ref, [item], [t.elements], item, lo.moving(group, t.nbytes, "zeros"))
     added = e.arg(0, t.dtype) + e.arg(1, t.dtype)
     for taps in product(*map(range, block)):
         start = [

@@ -34,7 +34,7 @@ from graphc.lower.weights import WeightStore
 from graphc.op import Call
 from graphc.report import StepInfo
 from graphc.sizes import is_size_array, whole
-from graphc.types import number
+from graphc.types import dtype_name, number
 
 
 class Lowering(Verbs):
@@ -190,7 +190,12 @@ class Lowering(Verbs):
             group.output.name,
             sum(flops(n) for n in group.every_node),
             moved,
+            type=dtype_name((group.anchor.output if group.anchor else group.output).dtype),
         )
+
+    def moving(self, group: Group, nbytes: int, reason: str = "") -> StepInfo:
+        """Of a copy beside a group's main step: of so many bytes, which are read and written."""
+        return replace(self.info(group, "copy_strided", "", reason), flops=0, nbytes=2 * nbytes)
 
     def made(self, values: Iterable[Value]) -> None:
         """The steps so far have made these values."""

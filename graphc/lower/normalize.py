@@ -97,7 +97,7 @@ class _Rows:
         t = TensorType(dtype, (*outer, *self.inner))
         full = Ref(Buffer(f"{self.group.output.name}/operand{i}", t.nbytes))
         strides = dense_strides(t)
-        info = self.lo.info(self.group, "copy_strided")
+        info = self.lo.moving(self.group, t.nbytes, "written out along the row")
         self.lo.copy(x, self.strides[i], full, strides, t.extents, dtype.itemsize, info)
         self.refs[i] = full
         self.strides[i] = [0 if d == 1 else s for d, s in zip(t.extents, strides)]

@@ -26,6 +26,7 @@ from graphc.types import TensorType, dtype_from_name
 
 if TYPE_CHECKING:
     from graphc.lower.checks import Check
+    from graphc.lower.weights import Kept
     from graphc.report import FusionNote, Measure, MemoryReport, PassInfo, Plan, StepInfo
 
 MAX_PLANS = 256  # of one model
@@ -162,9 +163,9 @@ class PlanFolder:
             self._segments[name] = segment
         return self._segments[name]
 
-    def known(self) -> dict[str, tuple[Segment, int, int]]:
+    def known(self) -> dict[str, tuple[Segment, Kept]]:
         """Content key -> the constants that are kept."""
-        out: dict[str, tuple[Segment, int, int]] = {}
+        out: dict[str, tuple[Segment, Kept]] = {}
         for name in list(self.document["weights"]):
             keys = read_document((self.entry.folder / name).with_suffix(".keys"))
             try:
@@ -174,7 +175,7 @@ class PlanFolder:
             if segment is None:
                 del self.document["weights"][name]
             elif keys is not None:
-                out.update((k, (segment, offset, nbytes)) for k, (offset, nbytes) in keys.items())
+                out.update((k, (segment, tuple(kept))) for k, kept in keys.items())
         return out
 
     # --- writing, under the entry's lock ---------------------------------------------------------------------------
@@ -191,7 +192,7 @@ class PlanFolder:
         """Raises OSError."""
         return SegmentWriter(*self.entry.temporary())
 
-    def adopt(self, writer: SegmentWriter, added: Mapping[str, tuple[int, int]], keep: bool) -> None:
+    def adopt(self, writer: SegmentWriter, added: Mapping[str, Kept], keep: bool) -> None:
         """Map a finished file of constants and give it a name, unless it is not to be found again. Raises SegmentWriteError."""
         digest = writer.finish()
         if not added or not keep:

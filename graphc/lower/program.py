@@ -7,7 +7,7 @@ or into the note which address belongs there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -228,7 +228,7 @@ class _Table:
 def assemble(
     program: Program, form: Form, place_of: Callable[[Buffer], Place], many: Many | None = None
 ) -> tuple[Assembled, tuple[Kernel, ...], MemoryReport, Binder | None]:
-    """Plan the arena and lay out the table. Also the kernels by index, and the bytes but those of the weights.
+    """Plan the arena and lay out the table. Also the kernels by index, and the bytes.
 
     many: of a program for many sizes. No question may come after this one; the binder takes what reports need.
     """
@@ -257,11 +257,12 @@ def assemble(
             table.add(step)
         elif isinstance(step, Jump):
             table.add_jump(step)
+    places = [place_of(b) for b in table.constants]
     assembled = Assembled(
         words=np.array(table.words, np.int64),
         blocks=np.array(table.blocks, np.int64).reshape(-1, 3),
         arena=arena.nbytes,
-        constants=tuple(map(place_of, table.constants)),
+        constants=tuple(places),
         externs=tuple(Extern(b.name, b.shape, b.dtype) for b in externs),
         kernel_slots=Slots.of(table.slots["kernel"]),
         constant_slots=Slots.of(table.slots["const"]),
@@ -274,8 +275,18 @@ def assemble(
     )
     starts: Mapping[Buffer, Any] = offsets if binder is None else {b: Register(r) for b, r in binder.starts.items()}
     intervals = tuple(Interval(b.name, starts[b], b.nbytes, *steps) for b, steps in live.items())
-    memory = MemoryReport(arena.nbytes, arena.lower_bound, arena.total, 0, intervals)
+    by_type = _by_type(dict(zip(places, table.constants)).values())
+    weights = sum(nbytes for _, nbytes in by_type)
+    memory = MemoryReport(arena.nbytes, arena.lower_bound, arena.total, weights, intervals, by_type)
     return assembled, tuple(table.kernels), memory, binder
+
+
+def _by_type(constants: Iterable[Buffer]) -> tuple[tuple[str, int], ...]:
+    """Bytes of each element type, most first."""
+    found: dict[str, int] = {}
+    for b in constants:
+        found[b.element.name] = found.get(b.element.name, 0) + hint_of(b.nbytes)
+    return tuple(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def _chosen(word: Any) -> Any:

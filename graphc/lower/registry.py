@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.dtypes import MOVED, NATIVE, STORED
 from graphc.expr import rounded
-from graphc.graph import Node
+from graphc.graph import Node, Value
 from graphc.lower.fuse import MOST_OPERANDS, scalar_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Rule:
     choose     (node, target, policy) -> the algorithm of a node with a form
     halo       (node, choice) -> as `LayoutRules.halo`
     epilogue   (node) -> can its kernel end in an expression? Of float32 results
-    converts   its kernel has sums in another dtype, which the expression may convert, as it may its operands
+    converts   of kernels with sums in another dtype, which the expression may convert, as it may its operands: (value, result) ->
+               None, or why it can't read a value there
     prologue   (node, target, choice) -> can its first operand be an expression? Of nodes with an epilogue
     view       its result has the bytes of its first operand, in the same order
     aliases    its results may lie in the memory of its first operand; so do views
@@ -50,7 +51,7 @@ class Rule:
     choose: Callable[[Node, Any, Any], Any] | None = None
     halo: Callable[[Node, Any], tuple[int, int]] | None = None
     epilogue: Callable[[Node], bool] | None = None
-    converts: bool = False
+    converts: Callable[[Value, Value], str | None] | None = None
     prologue: Callable[[Node, Any, Any], bool] | None = None
     view: bool = False
     aliases: bool = False

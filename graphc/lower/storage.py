@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from graphc.dtypes import UINT8, Element
 from graphc.types import TensorType
 
 
@@ -33,13 +34,14 @@ class Piece(NamedTuple):
 class Buffer:
     """A piece of memory. kind: 'arena' (planned), 'scratch' (one step only, planned too), 'extern' (an input or a result
     that the caller owns, or a value of a host step) or 'const' (at `place`). spread: for checked runs, the pieces that are
-    apart from each other, with nothing between them."""
+    apart from each other, with nothing between them. element: what a constant holds."""
 
     name: str
     nbytes: int
     kind: str = "arena"
     place: Place | None = None
     spread: tuple[Piece, ...] = ()
+    element: Element = UINT8
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,12 @@ import numpy as np
 
 from graphc import source_files
 from graphc.converted import origin
+from graphc.dtypes import BY_NAME, FLOAT32, Element
 from graphc.lower.aligned import aligned_empty
 from graphc.lower.segment import Segment, SegmentWriter, Stored
 from graphc.lower.storage import Buffer, Place
 from graphc.sizes import hint_of, is_size, pinned
+from graphc.types import dtype_name
 
 if TYPE_CHECKING:
     from graphc.graph import Value
@@ -34,13 +36,16 @@ class Resident:
         return self.array.ctypes.data
 
 
+Kept = tuple[int, int, str]  # of a constant in a file: offset, bytes, element type
+
+
 @dataclass
 class _Draft:
     """What one plan adds."""
 
     writer: SegmentWriter | None
     made: dict[Hashable, Buffer] = field(default_factory=dict)
-    kept: dict[str, tuple[int, int]] = field(default_factory=dict)  # content key -> offset, bytes
+    kept: dict[str, Kept] = field(default_factory=dict)  # by content key
 
 
 class WeightStore:
@@ -54,7 +59,7 @@ class WeightStore:
         self._dense: dict[Buffer, np.ndarray] = {}
         self._draft = _Draft(None)
         self.nbytes = 0
-        self.known: dict[str, tuple[Segment, int, int]] = {}  # content key -> what an earlier process has packed
+        self.known: dict[str, tuple[Segment, Kept]] = {}  # content key -> what an earlier process has packed
 
     def begin(self, writer: SegmentWriter | None) -> None:
         """With a writer, what earlier plans had to keep in memory is packed anew."""
@@ -66,14 +71,14 @@ class WeightStore:
                 self.nbytes -= nbytes
         self._draft = _Draft(writer)
 
-    def added(self) -> dict[str, tuple[int, int]]:
-        """Content key -> offset and bytes of what the plan has added to its writer's file."""
+    def added(self) -> dict[str, Kept]:
+        """By content key, what the plan has added to its writer's file."""
         return self._draft.kept
 
     def end(self) -> None:
         draft, self._draft = self._draft, _Draft(None)
         if draft.writer is not None and draft.writer.segment.name:
-            self.known.update((k, (draft.writer.segment, *place)) for k, place in draft.kept.items())
+            self.known.update((k, (draft.writer.segment, kept)) for k, kept in draft.kept.items())
 
     def undo(self) -> None:
         """Forget what was packed since `begin`."""
@@ -88,8 +93,10 @@ class WeightStore:
         recipe: tuple[Hashable, ...],
         make: Callable[[], np.ndarray],
         name: str = "weights",
+        element: Element | None = None,
     ) -> Buffer:
-        """The buffer of make(), an array derived from `source` alone as `recipe` says. Raises SegmentWriteError."""
+        """The buffer of make(), an array derived from `source` alone as `recipe` says. element: of what it holds, by default the
+        array's. Raises SegmentWriteError."""
         sources = source if isinstance(source, tuple) else (source,)
         recipe = pinned(recipe)
         origins = tuple(map(origin, sources))
@@ -99,31 +106,32 @@ class WeightStore:
         writer = self._draft.writer
         content = _content_key(sources, recipe) if writer is not None or self.known else ""
         if content in self.known:
-            segment, offset, nbytes = self.known[content]
+            segment, (offset, nbytes, kind) = self.known[content]
             place: Resident | Stored = Stored(segment, offset)
         elif writer is not None and content in self._draft.kept:
-            offset, nbytes = self._draft.kept[content]
+            offset, nbytes, kind = self._draft.kept[content]
             place = Stored(writer.segment, offset)
         else:
             data = make()
-            nbytes, place = data.nbytes, self._place(data, content)
+            nbytes, kind = data.nbytes, element.name if element else dtype_name(data.dtype)
+            place = self._place(data, content, kind)
         source_files.release(origins)
-        buffer = Buffer(name, nbytes, "const", place)
+        buffer = Buffer(name, nbytes, "const", place, element=BY_NAME[kind])
         self._packed[key] = buffer, origins  # they stay alive: ids stay unique
         self._draft.made[key] = buffer
         self.nbytes += nbytes
         return buffer
 
     def zeros(self, nbytes: int) -> Buffer:
-        """So many bytes of zeros, or more."""
+        """So many bytes of zeros, or more: of float32, as they are told."""
         if is_size(nbytes):
             most = 1 << (2 * hint_of(nbytes) - 1).bit_length()
             nbytes = most if nbytes <= most else pinned(nbytes)
-        return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros")
+        return self.pack((), ("zeros", nbytes), lambda: np.zeros(nbytes, np.uint8), "zeros", FLOAT32)
 
-    def dense(self, v: Value) -> Buffer:
-        """A constant as it is. It gets a place when a step turns out to read it."""
-        buffer = Buffer(v.name, v.data.nbytes, "const")
+    def dense(self, v: Value, element: Element | None = None) -> Buffer:
+        """A constant as it is. It gets a place when a step turns out to read it. element: as in `pack`."""
+        buffer = Buffer(v.name, v.data.nbytes, "const", element=element or BY_NAME[dtype_name(v.dtype)])
         self._dense[buffer] = v.data
         return buffer
 
@@ -136,18 +144,18 @@ class WeightStore:
         data = np.ascontiguousarray(source)
         if self._draft.writer is None and data.flags.aligned and source_files.mapping_of(data) is None:
             return Resident(data)
-        packed = self.pack(source, ("dense",), lambda: data, buffer.name).place
+        packed = self.pack(source, ("dense",), lambda: data, buffer.name, buffer.element).place
         assert packed is not None
         return packed
 
-    def _place(self, data: np.ndarray, content: str) -> Resident | Stored:
+    def _place(self, data: np.ndarray, content: str, kind: str) -> Resident | Stored:
         draft = self._draft
         if draft.writer is None:
             store = aligned_empty(data.nbytes)
             np.copyto(store.view(data.dtype).reshape(data.shape), data)  # may be a transposed view: one pass
             return Resident(store)
         place = draft.writer.append(data)
-        draft.kept[content] = place.offset, data.nbytes
+        draft.kept[content] = place.offset, data.nbytes, kind
         return place
 
 

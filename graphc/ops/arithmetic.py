@@ -137,7 +137,7 @@ def _pow(x: e.Expr, y: e.Expr) -> e.Expr:
 def _whole_power(x: e.Expr, y: e.Expr) -> e.Expr:
     """An integer to any power. One that is not whole is taken in float64 and cut off."""
     if kind_of(y) == "f":
-        if y.prim == "const" and y.value is not None and float(y.value).is_integer() and abs(y.value) < 2**63:
+        if y.prim == "const" and float(y.number).is_integer() and abs(y.number) < 2**63:
             return _whole_power(x, e.const(y.value, "int64"))
         rounded = e.cast(e.pow(e.cast(x, "float64"), e.cast(y, "float64")), x.dtype)
         whole = e.eq(e.trunc(y), y) & (e.absolute(y) < 2.0**63)

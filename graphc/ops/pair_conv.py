@@ -5,28 +5,34 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.dtypes import is_narrow
 from graphc.graph import Builder, Value
 from graphc.op import Call, Case, Op, Samples, Tensor, register
-from graphc.ops.contract import require_dtype
+from graphc.ops.contract import require_dtype, require_same_dtype
 from graphc.ops.window import CONV_ATTRS, conv, conv_macs, conv_shape
 from graphc.types import TensorType
 
 FLOAT32 = np.dtype(np.float32)
 
 
+def _sums(dtype: np.dtype) -> np.dtype:
+    """The type of the sums: wider types sum in their own."""
+    return FLOAT32 if is_narrow(dtype) else dtype
+
+
 def _infer(call: Call) -> list[TensorType]:
-    for i in range(2):
-        require_dtype(call, i, ("bfloat16",))
-    return [TensorType(FLOAT32, conv_shape(call))]
+    require_dtype(call, 0, ("bfloat16", "float32", "float64"))
+    require_same_dtype(call, 0, 1)
+    return [TensorType(_sums(call.dtype(0)), conv_shape(call))]
 
 
 def _reference(x, w, **attrs):
-    """In float64, rounded to float32 once."""
-    return conv(x.astype(np.float64), w.astype(np.float64), None, **attrs).astype(FLOAT32)
+    """In float64, rounded to the type of the sums once."""
+    return conv(x.astype(np.float64), w.astype(np.float64), None, **attrs).astype(_sums(x.dtype))
 
 
 def _expand(b: Builder, call: Call) -> Value:
-    x, w = (b.add("Cast", v, to=FLOAT32) for v in call.inputs)
+    x, w = (b.add("Cast", v, to=_sums(v.dtype)) for v in call.inputs)
     return b.add("Conv", x, w, **call.attrs)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.dtypes import int_range
 from graphc.graph import Node, Value
-from graphc.ops.block_product import fits, packed_scales, packed_weights
+from graphc.ops.block_product import emit_block_product, fits
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 
 block_products = Rewrite("block_products")
@@ -32,23 +32,20 @@ def of_blocks(node: Node, sweep: Sweep) -> Value | Skip | None:
         return Skip("it turns its first operand, or has factors")
     sums = 1 if gemm and node.attrs["transB"] else 0  # the axis along which products are summed
     bits, axis, size = BITS[values.dtype.name], made.attrs["axis"] % 2, made.attrs["block_size"]
-    k, n = values.shape[sums], values.shape[1 - sums]
-    if axis != sums or not fits(k, n, bits):
-        return Skip("its blocks do not lie along the sums, or its columns are no multiple of 16")
-    operands = (sweep.constant(a) for a in _packed(made, sums, bits))
-    attrs = {"bits": bits, "block_size": size}
+    k = values.shape[sums]
+    if axis != sums or not fits(k, bits, size):
+        return Skip("its blocks do not lie along the sums, or end within a word")
+    y = emit_block_product(sweep, x, *_numbers(made, sums), bits, size)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is None:
-        return sweep.remake(node, x, *operands, op="BlockProduct", attrs=attrs)
-    return sweep.remake(node, sweep.add("BlockProduct", x, *operands, **attrs), bias, op="Add")
+    return y if bias is None else sweep.remake(node, y, bias, op="Add")
 
 
-def _packed(made: Node, sums: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and scales of BlockProduct, whose numbers begin at 0."""
+def _numbers(made: Node, sums: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights [N, K] that begin at 0, scales and zero points [N, blocks]."""
     values, scale, *zeros = (v.data for v in made.operands)
     least = int_range(values.dtype)[0]
     zero = zeros[0].astype(np.int32) if zeros else np.zeros(scale.shape, np.int32)
     codes = values.astype(np.int32) - least
     if sums == 0:
         codes, scale, zero = codes.T, scale.T, zero.T
-    return packed_weights(codes, bits), packed_scales(scale, (zero - least).astype(np.float32))
+    return codes, scale, (zero - least).astype(np.float32)

@@ -174,13 +174,24 @@ def quantized_again(node: Node, sweep: Sweep) -> Value | None:
     return _bytes_of(node.inputs[0], node, sweep)
 
 
+@byte_convolutions.on("QuantizeLinear")
+def part_quantized_again(node: Node, sweep: Sweep) -> Value | None:
+    """A part of them. (One that stays a float is left to whoever reads it in place: graphc/passes/fuse_attention.py.)"""
+    split = sweep.producer(node.inputs[0], "Split")
+    whole = None if split is None else _bytes_of(split.inputs[0], node, sweep)
+    if split is None or whole is None:
+        return None
+    parts = sweep.add("Split", whole, *split.inputs[1:], outputs=len(split.outputs), **split.attrs)
+    return parts if isinstance(parts, Value) else parts[split.outputs.index(node.inputs[0])]
+
+
 def _bytes_of(v: Value, node: Node, sweep: Sweep) -> Value | None:
     codes = codes_of(v, sweep)
     scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
     if codes is None or not scale.is_const or not codes.scale.is_const or not is_single(scale) or not _plain(node):
         return None
     same = node.output.type is not None and node.output.dtype == codes.dtype and is_single(codes.scale)
-    same = same and scale.data.item() == codes.scale.data.item()
+    same = same and scale.data.item() == codes.scale.data.item() != 0
     return codes.values if same and _number(zero) == _number(codes.zero) is not None else None
 
 

@@ -11,6 +11,8 @@ from passcheck import F32, build, image, refused, rewritten
 
 from graphc.graph import Builder, Graph, Value
 from graphc.passes.byte_convolutions import byte_convolutions
+from graphc.passes.byte_tables import byte_tables
+from graphc.passes.common_subexpressions import common_subexpressions
 from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.pipeline import SHAPE_FREE, shape_free
 from graphc.pipeline import run as run_passes
@@ -148,6 +150,21 @@ def test_the_same_scale_again_is_nothing():
         assert names(graph).count("QuantizeLinear") == 2
 
 
+def test_parts_of_bytes():
+    def make(b, scale=0.02):
+        parts = b.add("Split", codes(b, image(b)), b.constant([1, 3], np.int64), axis=1, outputs=2)
+        return [codes(b, parts[0], scale), b.add("Relu", parts[1])]
+
+    graph = run_passes(build(make), (byte_convolutions, common_subexpressions))
+    splits = [n.outputs[0].dtype.name for n in graph.nodes if n.op.name == "Split"]
+    assert splits == ["float32", "uint8"] and names(graph).count("QuantizeLinear") == 1
+    rewritten(byte_convolutions, build(make))
+    both = build(lambda b: [codes(b, v) for v in b.add("Split", codes(b, image(b)), axis=1, num_outputs=2, outputs=2)])
+    assert names(run_passes(both, (byte_convolutions, common_subexpressions))).count("Split") == 1
+    other = rewritten(byte_convolutions, build(lambda b: make(b, 0.03)))
+    assert names(other).count("QuantizeLinear") == 2
+
+
 def test_a_concatenation_of_bytes():
     def make(b):
         parts = [codes(b, image(b, name=f"x{i}"), 0.02 + 0.0037 * i) for i in range(2)]
@@ -195,8 +212,8 @@ def test_signed_bytes_that_are_results():
 
 
 def test_backends_without_the_kernel_keep_floats():
-    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {byte_convolutions, unsigned_bytes}
-    assert shape_free({"ConvBytes"}) == SHAPE_FREE
+    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {byte_convolutions, unsigned_bytes, byte_tables}
+    assert shape_free({"ConvBytes", "ByteTable"}) == SHAPE_FREE
     graph = build(lambda b: b.add("Conv", codes(b, image(b)), filters(b, 6, 4, 1, 1)))
     assert "Conv" in names(run_passes(graph, shape_free(())))
     assert "ConvInteger" in names(run_passes(graph, shape_free({"ConvBytes"})))

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.backends.cpu.attention.attention_block import (
     ATTENTION,
+    ATTENTION_PAIRS,
     ATTENTION_ROWS,
     BLOCKS,
     ROWS_BLOCK_BYTES,
@@ -16,6 +17,7 @@ from graphc.backends.cpu.attention.attention_block import (
     TILE_ROW,
     VECTORS,
     Attention,
+    AttentionPairs,
     AttentionRows,
     KeyDots,
     SoftmaxTile,
@@ -24,9 +26,11 @@ from graphc.backends.cpu.attention.attention_block import (
 from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.product.gemm import kinds
 from graphc.backends.cpu.product.gemm_block import ProductTile
+from graphc.backends.cpu.product.pairs_block import PairColumns, PairRow
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import FMA
+from graphc.backends.cpu.tile.dot import FMA, PAIRS
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import ATTENTION as LOOP
 from graphc.backends.cpu.tile.tile_model import efficiency
@@ -117,30 +121,36 @@ def _in_tiles(
     lo: CpuLowering, name: str, s: Heads, words: Words, softmax: Words, dtype: np.dtype
 ) -> tuple[Kernel, list[Any], str]:
     """Keys and values, float32, are packed for tiles of many queries."""
+    dot = PAIRS if lo.policy.precision == "bf16" else FMA
+    rounds = dot is PAIRS
     vl, mr = lo.target.vl, query_rows(lo.target, number(s.queries))
-    size_blocks, key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.size, s.keys, s.v_size)))
+    key_blocks, v_blocks = (-(-n // vl) for n in numbers((s.keys, s.v_size)))
+    size_depth, key_depth = (-(-dot.steps(n) // vl) for n in numbers((s.size, s.keys)))
     nv_v = min(VECTORS, v_blocks)
     k_tiles, v_tiles = -(-key_blocks // VECTORS), -(-v_blocks // nv_v)
     last_k, last_v = (key_blocks - 1) % VECTORS + 1, (v_blocks - 1) % nv_v + 1
     lanes = number(s.v_size) - (v_blocks - 1) * vl
 
     def product(nv: int, masked: bool = False) -> Kernel:
-        return ProductTile(mr=mr, nv=nv, epilogue=None, masked=masked, lines=0)
+        return ProductTile(mr=mr, nv=nv, epilogue=None, masked=masked, lines=0, dot=dot.name)
 
     tiles = -(-number(s.queries) // mr)
     # few heads are cut, so that threads can level out: each packs the keys that it needs
     chunk = lo.rows_per_work_unit(tiles, number(s.batch) * s.heads)
-    floats = size_blocks * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
-    floats += vl * (k_tiles * size_blocks * VECTORS + v_tiles * key_blocks * nv_v) * vl
+    floats = size_depth * mr * vl + key_blocks * mr * vl  # a tile of queries and its scores
+    floats += vl * (k_tiles * size_depth * VECTORS + v_tiles * key_depth * nv_v) * vl
     assert TABLE + 8 * TILE_ROW.size * most_of(mr) <= BLOCK_BYTES
     scratch, stride = lo.scratch(name, BLOCKS * BLOCK_BYTES + FMA.item * floats)
-    args = ATTENTION(
-        **words, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
-        softmax=SoftmaxTile(rows=mr, **softmax), transpose=TransposePanel(vl, FMA.item),
+    block, kernel = (ATTENTION_PAIRS, AttentionPairs()) if rounds else (ATTENTION, Attention())
+    more = {"pair_row": PairRow()} if rounds else {}
+    args = block(
+        **words, **more, scores=product(VECTORS), scores_one=product(1), values=product(nv_v), values_last=product(last_v, lanes < vl),
+        softmax=SoftmaxTile(rows=mr, **softmax, pairs=rounds),
+        transpose=PairColumns() if rounds else TransposePanel(vl, FMA.item),
         zeros=Ref(channel_vector(lo, None, VECTORS * vl, vl)), mr=mr, last_k=last_k, nv_v=nv_v, last_v=last_v,
         last_lanes=lanes, chunk=chunk, scratch=scratch, scratch_stride=stride,
     )  # fmt: skip
-    return Attention(), args, f"tile {mr}x{VECTORS}"
+    return kernel, args, f"tile {mr}x{VECTORS}{kinds(dot)}"
 
 
 def _in_rows(

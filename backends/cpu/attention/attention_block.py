@@ -21,7 +21,10 @@ ANY_ATTENTION = Block(WORDS)
 # kernels: `product_tile` for scores and for the weighted sums (values), last: of the last column tile; `softmax_tile`;
 # `transpose_panel`. nv_v: vectors of a column tile of y; last_k, last_v: of the last one of scores and of y, of whose last vector
 # last_lanes columns exist; scores_one: for one vector. chunk: tiles of mr queries in a work item.
-ATTENTION = Block(WORDS + "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk")
+TILES = "scores scores_one values values_last transpose zeros mr last_k nv_v last_v last_lanes chunk"
+ATTENTION = Block(WORDS + TILES)
+# The same in bfloat16. kernels: `pair_columns` in the place of `transpose_panel`; `pair_row`
+ATTENTION_PAIRS = Block(" ".join((WORDS, TILES, "pair_row")))
 # kernels: `key_dots`; `value_sums` for nv vectors and for the last ones. rows: of a tile. size_lanes: elements of a head in its
 # last vector; last_lanes: the same of v; kv_item: bytes of an element of keys and values.
 ATTENTION_ROWS = Block(WORDS + "dots sums sums_last rows nv size_lanes last_lanes kv_item")
@@ -46,6 +49,12 @@ class Attention(Kernel, name="attention"):
     block: ClassVar[Block] = ATTENTION
 
 
+class AttentionPairs(Kernel, name="attention_pairs"):
+    """The same, where both products take bfloat16."""
+
+    block: ClassVar[Block] = ATTENTION_PAIRS
+
+
 class AttentionRows(Kernel, name="attention_rows"):
     """The same for few rows of queries, which read keys and values where they lie."""
 
@@ -62,6 +71,7 @@ class SoftmaxTile(Kernel, name="softmax_tile"):
     zeros: bool
     windowed: bool = False
     capped: bool = False
+    pairs: bool = False
 
 
 @dataclass(frozen=True, eq=False)

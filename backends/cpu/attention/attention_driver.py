@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphc.backends.cpu.attention.attention_block import ANY_ATTENTION, ATTENTION, BLOCKS, TABLE, VECTORS, Attention
+from graphc.backends.cpu.attention.attention_block import (
+    ANY_ATTENTION,
+    ATTENTION,
+    ATTENTION_PAIRS,
+    BLOCKS,
+    TABLE,
+    VECTORS,
+    Attention,
+    AttentionPairs,
+)
 from graphc.backends.cpu.attention.attention_njit import (
     MICRO_KEYS,
     ROW_BYTES,
@@ -19,6 +28,7 @@ from graphc.backends.cpu.codegen.intrinsics import (
     call2,
     call5,
     call6,
+    call7,
     copy_bytes,
     fill_bytes,
     load_f32,
@@ -30,6 +40,7 @@ from graphc.backends.cpu.conv.row_block_njit import NO_CLIP_HIGH, NO_CLIP_LOW, s
 from graphc.backends.cpu.executor.work_njit import piece
 from graphc.backends.cpu.kernel import driver
 from graphc.backends.cpu.product.gemm_driver import ITEM, pack_row_tile
+from graphc.backends.cpu.tile.dot import PAIRS
 
 SOFTMAX, Q, K, V, MASK, Y, SCRATCH, SCRATCH_STRIDE = ANY_ATTENTION["softmax q k v mask y scratch scratch_stride"]
 BATCH, HEADS, GROUP, QUERIES, KEYS, SIZE, V_SIZE = ANY_ATTENTION["batch heads group queries keys size v_size"]
@@ -37,28 +48,43 @@ Q_AT, K_AT, V_AT, Y_AT, MASK_AT = ANY_ATTENTION["q_strides k_strides v_strides y
 SCORES, SCORES_ONE, VALUES, VALUES_LAST = ATTENTION["scores scores_one values values_last"]
 TRANSPOSE, ZEROS, MR, LAST_K, NV_V, LAST_V = ATTENTION["transpose zeros mr last_k nv_v last_v"]
 LAST_LANES, CHUNK = ATTENTION["last_lanes chunk"]
+(PAIR_ROW,) = ATTENTION_PAIRS["pair_row"]
+PAIR = PAIRS.k
 MICRO_BLOCKS, MICRO_WS_BLOCK, MICRO_LANES = CONV_ROW["blocks ws_block lanes"]
 
 
 @driver(Attention)
 def attention(target):
+    """Both products in float32."""
+    return _attention(target, 1, _pack_queries, _pack_keys, _pack_values)
+
+
+@driver(AttentionPairs)
+def attention_pairs(target):
+    """Both products in bfloat16."""
+    return _attention(target, PAIRS.k, _round_queries, _round_keys, _round_values)
+
+
+def _attention(target, each, pack_queries, pack_keys, pack_values):
     """y = softmax(q k^T · scale + mask) v for each batch and head, tile by tile of MR queries.
 
     Work is cut into batch x heads x chunks of CHUNK tiles. Those keys and values of a head that a chunk's queries see are
     packed once for the items that follow each other: keys as [panel][size][VECTORS vectors], values as [panel][keys][NV_V
     vectors]. A tile of queries is packed like the rows of a product; its scores lie as [keys / c][query][c], the form in which
     the second product reads them. Panels of keys that no query of a tile sees are left out of both. MR queries that overlap
-    the last ones take the place of a tail.
+    the last ones take the place of a tail. each: numbers that one step of the products takes of a row.
     """
     c = target.vl
     vector = target.vector
+    deep = each * c  # numbers of a block of steps
+    assert VECTORS * c % deep == 0
 
     def attention(a, tid, nth):
         mr, keys, size, queries = a[MR], a[KEYS], a[SIZE], a[QUERIES]
-        size_blocks, key_blocks = (size + c - 1) // c, (keys + c - 1) // c
+        size_blocks, key_blocks = (size + deep - 1) // deep, (keys + c - 1) // c
         k_tiles = (key_blocks + VECTORS - 1) // VECTORS
         v_tiles = ((a[V_SIZE] + c - 1) // c + a[NV_V] - 1) // a[NV_V]
-        k_panel, v_panel = size_blocks * c * VECTORS * vector, key_blocks * c * a[NV_V] * vector
+        k_panel, v_panel = size_blocks * c * VECTORS * vector, (keys + deep - 1) // deep * c * a[NV_V] * vector
         panel_keys = VECTORS * c
         first = a[SCRATCH] + tid * a[SCRATCH_STRIDE]
         second, third = first + BLOCK_BYTES, first + 2 * BLOCK_BYTES
@@ -93,8 +119,8 @@ def attention(target):
                 if hi > packed_to:
                     k = a[K] + batch * a[K_AT] + kv_head * a[K_AT + 1]
                     v = a[V] + batch * a[V_AT] + kv_head * a[V_AT + 1]
-                    _pack_keys(a, k_packed, k, packed_to, hi, k_tiles, k_panel, c)
-                    _pack_values(
+                    pack_keys(a, k_packed, k, packed_to, hi, k_tiles, k_panel, c)
+                    pack_values(
                         a, v_packed, v, packed_to * panel_keys, min(hi * panel_keys, max(there, 1)), v_tiles, v_panel, c
                     )
                     packed_to = hi
@@ -103,7 +129,7 @@ def attention(target):
                 mask = a[MASK] + batch * a[MASK_AT] + head * a[MASK_AT + 1]
                 for tile in range(begin, stop):
                     m = tile_row(a, tile)
-                    pack_row_tile(rows, q + m * a[Q_AT + 2], mr, size, c, a[Q_AT + 2], ITEM)
+                    pack_queries(a, rows, q + m * a[Q_AT + 2], c)
                     lo, hi = range_of(a, there, m, m + mr - 1)
                     lo = lo // panel_keys * panel_keys
                     for r in range(mr if a[WINDOWED] or a[MASK] else 0):
@@ -118,14 +144,15 @@ def attention(target):
                         call6(micro, first, rows, k_packed + p * k_panel, to, a[ZEROS], 0)
                     store_i64(third + 8 * MICRO_KEYS, hi - lo)
                     call2(a[SOFTMAX], third, weights)
-                    store_i64(second + 8 * MICRO_BLOCKS, (hi - lo + c - 1) // c)
+                    store_i64(second + 8 * MICRO_BLOCKS, (hi - lo + deep - 1) // deep)
                     for p in range(v_tiles):
                         wide, micro = a[NV_V], a[VALUES]
                         if p == v_tiles - 1:
                             wide, micro = a[LAST_V], a[VALUES_LAST]
                         store_i64(second + 8 * MICRO_WS_BLOCK, c * wide * vector)
                         to = y + m * a[Y_AT + 2] + p * a[NV_V] * vector
-                        call6(micro, second, weights, v_packed + p * v_panel + lo * wide * vector, to, a[ZEROS], 0)
+                        values = v_packed + p * v_panel + lo // each * wide * vector
+                        call6(micro, second, weights, values, to, a[ZEROS], 0)
             first_item, end = piece(a, work, nth, end)
 
     return attention, STEP
@@ -135,6 +162,20 @@ def attention(target):
 def tile_row(a, tile):
     """The first query of a tile."""
     return max(0, min(tile * a[MR], a[QUERIES] - a[MR]))
+
+
+@njit(error_model="numpy")
+def _pack_queries(a, to, q, c):
+    """A tile of queries like rows of a product."""
+    pack_row_tile(to, q, a[MR], a[SIZE], c, a[Q_AT + 2], ITEM)
+
+
+@njit(error_model="numpy")
+def _round_queries(a, to, q, c):
+    """The same in bfloat16."""
+    vector = c * ITEM
+    for m in range(a[MR]):
+        call5(a[PAIR_ROW], to + m * vector, a[MR] * vector, q + m * a[Q_AT + 2], ITEM, a[SIZE])
 
 
 @njit(error_model="numpy")
@@ -181,3 +222,24 @@ def _pack_values(a, to, v, first, end, tiles, panel, c):
                     fill_bytes(target + i * pitch + j * c * ITEM, c * ITEM, 0)
                     copy_bytes(target + i * pitch + j * c * ITEM, v + i * stride + at * ITEM, have * ITEM)
         fill_bytes(target + end * pitch, (depth - end) * pitch, 0)
+
+
+@njit(error_model="numpy")
+def _round_keys(a, to, k, first, end, tiles, panel, c):
+    """Like `_pack_keys`, in bfloat16: the steps take pairs along the size."""
+    stride = a[K_AT + 2]
+    for p in range(first, end):
+        wide, at = VECTORS if p < tiles - 1 else a[LAST_K], p * VECTORS * c
+        have = min(wide * c, a[KEYS] - at)
+        call7(a[TRANSPOSE], to + p * panel, wide, k + at * stride, a[SIZE], ITEM, stride, have)
+
+
+@njit(error_model="numpy")
+def _round_values(a, to, v, first, end, tiles, panel, c):
+    """Like `_pack_values`, in bfloat16: the steps take pairs of keys, of which `first` begins a block."""
+    stride, nv = a[V_AT + 2], a[NV_V]
+    for p in range(tiles):
+        wide, at = nv if p < tiles - 1 else a[LAST_V], p * nv * c
+        have = min(wide * c, a[V_SIZE] - at)
+        target = to + p * panel + first // PAIR * wide * c * ITEM
+        call7(a[TRANSPOSE], target, wide, v + first * stride + at * ITEM, end - first, stride, ITEM, have)

@@ -7,7 +7,9 @@ from llvmlite import ir
 
 from graphc.backends.cpu.attention.attention_block import SOFTMAX_TILE, TILE_ROW, SoftmaxTile
 from graphc.backends.cpu.kernel import micro
+from graphc.backends.cpu.product.pairs_micro import rounded
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import PAIRS
 from graphc.backends.cpu.verbs.passes_micro import horizontal
 from graphc.backends.llvm import vmath
 from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
@@ -18,13 +20,22 @@ MASK, FIRST, SEEN = TILE_ROW["mask first seen"]
 
 @micro(SoftmaxTile)
 def softmax_tile(
-    module: ir.Module, symbol: str, target: Target, rows: int, mask: str, zeros: bool, windowed: bool, capped: bool
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    rows: int,
+    mask: str,
+    zeros: bool,
+    windowed: bool,
+    capped: bool,
+    pairs: bool,
 ) -> None:
     """void(block, scores): softmax(scores · SCALE + mask) along the keys, in place.
 
     scores: [KEYS / vl][rows][vl], whose lanes behind the last key become 0. mask: '' for none, 'v' for one number per key, 's'
     for one number per row. zeros: a row of -inf becomes zeros instead of NaN. windowed: a row sees SEEN keys from FIRST on.
-    capped: scores · SCALE become their tanh, times SOFTCAP, before the mask is added.
+    capped: scores · SCALE become their tanh, times SOFTCAP, before the mask is added. pairs: results are pairs of bfloat16,
+    [KEYS / 2 vl][rows][vl].
     """
     fn, q = define(module, symbol, [PTR, I64])
     block, scores = fn.args
@@ -100,8 +111,15 @@ def softmax_tile(
         if zeros:
             inverse = b.select(b.fcmp_ordered("==", summed, q.const(0.0, F32, 1)), q.const(0.0, F32, 1), inverse)
         inverse = q.splat(inverse, vl)
-        with q.loop(blocks) as i:
-            q.store_raw(b.fmul(q.load_raw(at(i), F32, vl), inverse), at(i))
+        if pairs:  # a block's place has been read by then
+            with q.loop(blocks, step=PAIRS.k) as i:
+                there = b.select(b.icmp_signed("<", b.add(i, i64(1)), blocks), i64(vl), i64(0))
+                second = q.masked_load(at(b.add(i, i64(1))), F32, q.lane_mask(there, vl))
+                halves = [b.fmul(x, inverse) for x in (q.load_raw(at(i), F32, vl), second)]
+                q.store_raw(rounded(q, target, *halves), at(b.sdiv(i, i64(PAIRS.k))))
+        else:
+            with q.loop(blocks) as i:
+                q.store_raw(b.fmul(q.load_raw(at(i), F32, vl), inverse), at(i))
     b.ret_void()
 
 

@@ -8,26 +8,64 @@ from typing import ClassVar
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
 
-# m rows; packed: those of whole tiles of ROWS, [tile][k][row], a_tile bytes each. tiles: of columns. kernels: `block_columns` for ROWS rows, and for one. whole: blocks of the full length; tail: steps of
-# a shorter last one. groups, scale_groups: from the weights and scales of 16 columns to the next.
-BLOCK_PRODUCT = Block(
-    "a packed a_tile w s y m tiles many one whole tail a_row y_row groups scale_groups tile_weights tile_scales tile_y"
-)
-ROWS = 4
+# m rows in row_tiles tiles, the last of which ends with the last row; packed: as the kernel reads them, a_tile bytes each.
+# tiles: of 16 columns. blocks: of each row; zero: the number that stands for 0 in all of them
+BLOCK_PRODUCT = Block("packed a_tile w s y m row_tiles tiles kernel blocks zero y_row tile_weights tile_scales tile_y")
+ROUND_ROWS = Block("a packed a_tile m row_tiles kernel blocks zero a_row")
 COLUMNS = 16  # whose weights lie side by side, as graphc/ops/block_product.py packs them
-ITEM = 4
+ITEM = WORD = 4  # bytes of a number, of neighbouring weights of a column
+STEPS = 127  # that a rounded block has to its largest magnitude, as there
 
 
+@dataclass(frozen=True, eq=False)
 class BlockProduct(Kernel, name="block_product"):
+    """Tiles of `rows` rows times tiles of columns."""
+
     block: ClassVar[Block] = BLOCK_PRODUCT
+    rows: int
 
 
 @dataclass(frozen=True, eq=False)
 class BlockColumns(Kernel, name="block_columns"):
-    """Some rows of the result, of `groups` times 16 columns. steps: of a block; each of one byte of weights per column."""
+    """A tile of rows times 16 columns, in floats. steps: of a block; each of four bytes of weights per column. shifts: does each
+    block have a shift for each column? Else all have one zero point."""
 
     block: ClassVar[Block] = BLOCK_PRODUCT
     rows: int
-    groups: int
     bits: int
     steps: int
+    shifts: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ByteColumns(Kernel, name="block_byte_columns"):
+    """The same of rows that `round_tile` has made bytes of."""
+
+    block: ClassVar[Block] = BLOCK_PRODUCT
+    rows: int
+    bits: int
+    steps: int
+    shifts: bool
+
+
+@dataclass(frozen=True, eq=False)
+class RoundRows(Kernel, name="round_rows"):
+    """Rows of floats to tiles of bytes."""
+
+    block: ClassVar[Block] = ROUND_ROWS
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTile(Kernel, name="round_tile"):
+    """One tile of them, in blocks of `size`."""
+
+    block: ClassVar[Block] = ROUND_ROWS
+    rows: int
+    size: int
+    shifts: bool
+
+
+def record(rows: int, size: int) -> int:
+    """Bytes of a block of a tile: [size / 4][rows][4], for each row what one step is, and what its sums are less."""
+    return rows * (size + 2 * ITEM)

@@ -152,7 +152,7 @@ class Toolchain:
         from llvmlite import ir
 
         module = ir.Module(kernel.symbol)
-        module.converts_half = self.target.converts_half
+        module.converts_half, module.permutes_bytes = self.target.converts_half, self.target.permutes_bytes
         module.triple = self.llvm.get_default_triple()
         module.data_layout = str(self._machine.target_data)
         generator.emit(module, kernel.symbol, self.target, **kernel.by_field)

@@ -16,7 +16,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.held import BRANCHES, branch_reason, dense
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
-from graphc.report import StepInfo
+from graphc.report import StepInfo, type_of
 
 
 @lowers("If", supported=partial(branch_reason, RULES))
@@ -56,6 +56,7 @@ def lower_if(lo: CpuLowering, group: Group) -> None:
         0, (node.name,), (node.op.name,), Branch.name, TEAM if team else ALONE,
         f"{len(then.steps)} steps, or {len(other.steps)}, as the condition says", name,
         (then.flops + other.flops) // 2, (then.moved + other.moved) // 2, inside=_marked(then, "then") + _marked(other, "else"),
+        type=type_of(s.info for s in (*then.steps, *other.steps)),
     )  # fmt: skip
     writes, reads = touched(programs, outside)
     writes += [s.ref for s in results]

@@ -161,5 +161,5 @@ def _info(node: Node, run: Iterations, steps: Subprogram) -> StepInfo:
     return StepInfo(
         0, (node.name,), (node.op.name,), Loop.name, TEAM if steps.team else ALONE,
         f"{many}, {len(steps.steps)} steps each", node.output.name, trips * steps.flops, trips * steps.moved,
-        inside=steps.inside,
+        inside=steps.inside, type=steps.type,
     )  # fmt: skip

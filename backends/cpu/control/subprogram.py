@@ -16,7 +16,7 @@ from graphc.lower.checks import Among, Check
 from graphc.lower.memory import Lifetime, plan
 from graphc.lower.program import Program, Step, Word, lives
 from graphc.lower.storage import Buffer, Ref
-from graphc.report import StepInfo
+from graphc.report import StepInfo, type_of
 from graphc.sizes import hint_of, is_size
 
 WORD = 8
@@ -80,6 +80,11 @@ class Subprogram:
     def moved(self) -> int:
         """Bytes, as `StepInfo.nbytes`."""
         return sum(s.info.nbytes for s in self.steps)
+
+    @property
+    def type(self) -> str:
+        """As `StepInfo.type`."""
+        return type_of(s.info for s in self.steps)
 
     @property
     def inside(self) -> tuple[Row, ...]:

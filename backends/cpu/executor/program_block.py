@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from graphc.lower.block import Block
@@ -50,8 +51,11 @@ class Bind(Kernel, name="bind"):
     block: ClassVar[Block] = BIND
 
 
-class PeakFma(Kernel, name="peak_fma"):
-    """Multiply-adds in registers, for the roofline."""
+@dataclass(frozen=True, eq=False)
+class PeakProduct(Kernel, name="peak_product"):
+    """An inner step of register tiles from the nearest cache, for the roofline. dot: as in `product_tile`."""
+
+    dot: str
 
 
 class PeakRead(Kernel, name="peak_read"):

@@ -22,16 +22,15 @@ from graphc.backends.cpu.integer.byte_conv_block import (
     ByteDepthwiseRow,
     tile_bytes,
 )
-from graphc.backends.cpu.integer.numbers import simplified, with_numbers
+from graphc.backends.cpu.integer.numbers import kind_of, simplified, small_operands, with_numbers
 from graphc.backends.cpu.integer.pixels import Pixels, finish, read_pixels, read_window, write_pixels
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
-from graphc.dtypes import FLOAT32
 from graphc.expr import Expr
 from graphc.graph import Node, Value
 from graphc.lower.constants import constant
@@ -63,20 +62,51 @@ def is_depthwise(node: Node) -> bool:
     return channels == filters == node.attrs["group"] and exact
 
 
+def operand_kind(v: Value, out: Value) -> str:
+    """As `Operand.kind`, '' for other shapes."""
+    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
+    if shape == out.shape:
+        return "v"
+    if all(d == 1 for d in shape):
+        return "s"
+    if shape[1] == 1 and (shape[0], *shape[2:]) == (out.shape[0], *out.shape[2:]):
+        return "p"
+    return "c" if shape[1] == out.shape[1] and all(d == 1 for i, d in enumerate(shape) if i != 1) else ""
+
+
+def accepts_operand(v: Value, out: Value) -> str | None:
+    """Which operands the epilogue can read."""
+    if v.type.layout is not None:
+        return "it is blocked"
+    return (
+        None if operand_kind(v, out) else f"shape {v.shape} is neither the result's nor one number per channel or pixel"
+    )
+
+
 def pairs_supported(node: Node, target: Target) -> str | None:
-    if not target.dots_bfloat16:
-        return f"{target} has no products of bfloat16"
+    if not target.dots_bfloat16 or node.inputs[0].dtype.name != "bfloat16":
+        return f"{target} has no pairs of {node.inputs[0].dtype.name}"
     return supported(node, target)
 
 
 @lowers(
-    "ConvPairs", supported=pairs_supported, epilogue=lambda node: True, converts=True, channels_last=lambda node: "any"
+    "ConvPairs",
+    supported=pairs_supported,
+    epilogue=lambda node: True,
+    converts=accepts_operand,
+    channels_last=lambda node: "any",
 )
 def lower_pair_conv(lo: CpuLowering, group: Group) -> None:
     _emit(lo, group, PAIRS, constant(lo, np.zeros(1, np.uint8)).ref)
 
 
-@lowers("ConvBytes", supported=supported, epilogue=lambda node: True, converts=True, channels_last=lambda node: "any")
+@lowers(
+    "ConvBytes",
+    supported=supported,
+    epilogue=lambda node: True,
+    converts=accepts_operand,
+    channels_last=lambda node: "any",
+)
 def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     fill = group.anchor.inputs[2]
     lo.idle.add(fill)  # where there is no border
@@ -95,7 +125,7 @@ def _emit(lo: CpuLowering, group: Group, dot: Dot, fill: Ref) -> None:
     given, tree = _varying_first(group)
     tree, numbers = with_numbers(tree, len(given), MAX_OPERANDS)
     operands = [_operand(lo, v, group.output) for v in given]
-    operands += [Operand(FLOAT32.numpy, "s", Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
+    operands += [Operand(n.dtype, kind_of(n), Pixels(constant(lo, n).ref, 0, 0, 0)) for n in numbers]
     if depthwise:
         _emit_depthwise(lo, group, dot, w, x, y, tree, operands)
     else:
@@ -105,7 +135,7 @@ def _emit(lo: CpuLowering, group: Group, dot: Dot, fill: Ref) -> None:
 
 def _varying_first(group: Group) -> tuple[list[Value], Expr | None]:
     """The operands of its epilogue, those first that differ from pixel to pixel, and the simplified expression."""
-    tree = simplified(group.expression, _known(group))
+    tree = simplified(group.expression, small_operands(group))
     order = sorted(
         range(len(group.operands)), key=lambda i: operand_kind(group.operands[i], group.output) not in VARYING
     )
@@ -117,22 +147,9 @@ def _varying_first(group: Group) -> tuple[list[Value], Expr | None]:
     return [group.operands[i] for i in order], tree
 
 
-def _known(group: Group) -> set[int]:
-    """The arguments of its expression that are small numbers: int32 times or plus any of them is finite."""
-    most = float(np.finfo(np.float32).max) / 2**40
-    return {
-        0,
-        *(
-            i
-            for i, v in enumerate(group.operands, 1)
-            if v.is_const and np.all(np.abs(v.data.astype(np.float64)) < most)
-        ),
-    }
-
-
 @dataclass(frozen=True)
 class Operand:
-    """Of an epilogue. kind: 's' one number, 'c' one per channel, 'p' one per pixel, 'v' one per element."""
+    """Of an epilogue. kind: 's' one number, 'c' one per channel, 'p' one per pixel, 'v' one per element, 't' a table."""
 
     dtype: np.dtype
     kind: str
@@ -141,7 +158,7 @@ class Operand:
     @property
     def record(self) -> dict[str, Any]:
         p = self.pixels
-        channel = 0 if self.kind in "sp" else self.dtype.itemsize
+        channel = 0 if self.kind in "spt" else self.dtype.itemsize
         return {"ref": p.ref, "n": p.n, "row": p.row, "pixel": p.pixel, "channel": channel}
 
 
@@ -150,18 +167,6 @@ def _operand(lo: CpuLowering, v: Value, out: Value) -> Operand:
     assert kind, v
     pixels = read_pixels(lo, v, out.type.rank) if kind in VARYING else Pixels(lo.read(v).ref, 0, 0, 0)
     return Operand(v.dtype, kind, pixels)
-
-
-def operand_kind(v: Value, out: Value) -> str:
-    """As `Operand.kind`, '' for other shapes."""
-    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
-    if shape == out.shape:
-        return "v"
-    if all(d == 1 for d in shape):
-        return "s"
-    if shape[1] == 1 and (shape[0], *shape[2:]) == (out.shape[0], *out.shape[2:]):
-        return "p"
-    return "c" if shape[1] == out.shape[1] and all(d == 1 for i, d in enumerate(shape) if i != 1) else ""
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
@@ -232,7 +237,7 @@ def _emit_tiles(
     )  # fmt: skip
     what, elements = DESCRIBED[dot]
     info = lo.info(group, str(wide), what, f"tile {mr}x{nv}, {kh * runs * steps} steps of {dot.k} {elements}")
-    lo.emit(ByteConv(), args, info, writes=[y.ref])
+    lo.emit(ByteConv(), args, dot.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
@@ -301,19 +306,10 @@ def _emit_depthwise(
     info = lo.info(
         group, str(row(False)), f"{DESCRIBED[dot][0]}, depthwise", f"one input channel per group; {mr} pixels per tile"
     )
-    lo.emit(ByteDepthwise(), args, info, writes=[y.ref])
+    lo.emit(ByteDepthwise(), args, FMA.told(info, node.inputs[1]), writes=[y.ref])
 
 
 def _depthwise_rows(target: Target, pixels: int, kernel_w: int) -> int:
     """Pixels of a tile, each with an accumulator; few of them are computed twice."""
     most = max(1, min(pixels, target.registers - kernel_w - 3, 8))
     return min(range(1, most + 1), key=lambda mr: (-(-pixels // mr) * (mr + 1), -mr))
-
-
-def accepts_operand(v: Value, out: Value) -> str | None:
-    """Which operands the epilogue can read."""
-    if v.type.layout is not None:
-        return "it is blocked"
-    return (
-        None if operand_kind(v, out) else f"shape {v.shape} is neither the result's nor one number per channel or pixel"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE, ByteConvTile
-from graphc.backends.cpu.integer.byte_epilogue_micro import Ending
+from graphc.backends.cpu.integer.byte_epilogue_micro import Ending, places_in
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteRows
 from graphc.backends.cpu.product.product_micro import on_stack
@@ -58,7 +58,7 @@ def byte_conv_tile(
         with q.loop(steps, start=whole) as k:
             tile.fma_step(q.offset(xr, b.mul(k, i64(tile.item))), q.offset(wr, b.mul(k, i64(step))), 1)
     mask = q.lane_mask(q.slot(block, LANES), tile.vl) if masked else None
-    ending = Ending(q, target, block, DOTS[dot], epilogue, operands, nv, mask)
+    ending = Ending(q, target, places_in(q, block, len(operands)), DOTS[dot], epilogue, operands, nv, mask)
     y_pixel, y_vector = q.slot(block, Y_PIXEL), q.slot(block, Y_VECTOR)
     kept, sums, words = on_stack(q, tile), register_type(ending.sums), tile.vl
     with q.loop(i64(mr)) as m:

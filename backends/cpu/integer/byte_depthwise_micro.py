@@ -8,7 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE, ByteDepthwiseRow
-from graphc.backends.cpu.integer.byte_epilogue_micro import Ending
+from graphc.backends.cpu.integer.byte_epilogue_micro import Ending, places_in
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import DOTS
@@ -58,7 +58,7 @@ def byte_depthwise_row(
                 v = _numbers(q, q.offset(xr, b.mul(x_pixel, i64(column))), DOTS[dot].a, vl, mask)
                 for p, k in users:
                     b.store(q.fma(v, weights[k], b.load(acc[p], typ=sums)), acc[p])
-    ending = Ending(q, target, block, DOTS[dot], epilogue, operands, 1, mask)
+    ending = Ending(q, target, places_in(q, block, len(operands)), DOTS[dot], epilogue, operands, 1, mask)
     y_pixel = q.slot(block, Y_PIXEL)
     for p, a in enumerate(acc):
         total = b.load(a, typ=sums)

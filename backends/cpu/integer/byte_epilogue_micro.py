@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -19,34 +20,49 @@ OPERANDS, OPERAND_SIZE = BYTE_TILE.size, BYTE_TILE.record_size
 REF, PIXEL, VECTOR = BYTE_TILE.in_record("ref pixel vector")
 
 
+class Place(NamedTuple):
+    """Of an operand: its address, and bytes from one pixel and from one vector to the next."""
+
+    ref: ir.Value
+    pixel: ir.Value
+    vector: ir.Value
+
+
+def places_in(q: Emit, block: ir.Value, count: int) -> list[Place]:
+    """Of the operands that a block of BYTE_TILE lists."""
+    return [
+        Place(*(q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)))
+        for e in range(count)
+    ]
+
+
 class Ending:
     """The expression of arg 0 = the sums and the epilogue's operands, and what it is stored as.
 
-    operands: dtype and kind of each, 's' one number for all, 'p' one of each pixel, else a vector ('c' the same for each pixel). mask: the lanes of the
-    last of nv vectors that exist, None for all.
+    operands: dtype and kind of each, 's' one number for all, 'p' one of each pixel, 't' a table of bytes, else a vector ('c' the same for each pixel);
+    places: where they are. mask: the lanes of the last of nv vectors that exist, None for all. contracts: a number that is multiplied
+    and added to is rounded once.
     """
 
     def __init__(
         self,
         q: Emit,
         target: Target,
-        block: ir.Value,
+        places: Sequence[Place],
         dot: Dot,
         epilogue: Expr | None,
         operands: Sequence[tuple[str, str]],
         nv: int,
         mask: ir.Value | None,
+        contracts: bool = True,
     ) -> None:
         self.q, self.vl, self.dot, self.epilogue, self.nv, self.mask = q, target.vl, dot, epilogue, nv, mask
         self.registers = target.registers
-        q.contracts = True  # a number that is multiplied and added to is rounded once
+        q.contracts = contracts
         self.sums = dot.accumulator.numpy
         self.dtype = self.sums if epilogue is None else epilogue.dtype
         self.operands = [(BY_NAME[dtype].numpy, kind) for dtype, kind in operands]
-        self.records = [
-            [q.slot(block, OPERANDS + OPERAND_SIZE * e + word) for word in (REF, PIXEL, VECTOR)]
-            for e in range(len(operands))
-        ]
+        self.places = places
         self.held = self._held()
 
     def _held(self) -> dict[tuple[int, int], ir.Value]:
@@ -90,8 +106,10 @@ class Ending:
 
     def _load(self, e: int, pixel: ir.Value, j: int) -> ir.Value:
         q, b = self.q, self.q.b
-        (dtype, kind), (ref, step, vector) = self.operands[e], self.records[e]
+        (dtype, kind), (ref, step, vector) = self.operands[e], self.places[e]
         mask = self.mask if j == self.nv - 1 else None
+        if kind == "t":
+            return q.pointer(ref)
         if kind in ("s", "p"):
             ref = b.add(ref, b.mul(pixel, step)) if kind == "p" else ref
             return q.splat(q.load(q.pointer(ref), dtype, 1), self.vl)

@@ -73,7 +73,7 @@ def write_pixels(lo: CpuLowering, v: Value) -> tuple[Pixels, Storage | None]:
 def finish(lo: CpuLowering, group: Group, own: Storage | None) -> None:
     """Copy a result to where the value is."""
     if own is not None:
-        info = replace(lo.info(group, "copy_strided"), reason="channels first", flops=0)
+        info = lo.moving(group, own.type.nbytes, "channels first")
         emit_elements(lo, own, lo.write(group.output), info)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphc.backends.cpu.conv.conv_planes import takes_no_operands
-from graphc.backends.cpu.integer import byte_conv
 from graphc.backends.cpu.lower.policy import Choice, Policy
 from graphc.backends.cpu.lower.registry import RULES, follows_blocks, rule_of
 from graphc.backends.cpu.product import product_epilogue
@@ -47,13 +46,13 @@ def takes_epilogue(node: Node) -> bool:
     rule = rule_of(node)
     if rule is None or rule.epilogue is None:
         return False
-    return (node.output.dtype == np.float32 or rule.converts) and rule.epilogue(node)
+    return (node.output.dtype == np.float32 or rule.converts is not None) and rule.epilogue(node)
 
 
 def converts(node: Node) -> bool:
     """May the epilogue of an anchor, and its operands, have other dtypes than its sums?"""
     rule = rule_of(node)
-    return rule is not None and rule.converts
+    return rule is not None and rule.converts is not None
 
 
 def takes_prologue(node: Node, target: Target, choices: Mapping[str, Choice]) -> bool:
@@ -65,8 +64,9 @@ def takes_prologue(node: Node, target: Target, choices: Mapping[str, Choice]) ->
 
 def accepts_operand(anchor: Node, v: Value, out: Value) -> str | None:
     """A full tensor of the result's layout, or one number per channel (or column)."""
-    if converts(anchor):
-        return byte_conv.accepts_operand(v, out)
+    rule = rule_of(anchor)
+    if rule is not None and rule.converts is not None:
+        return rule.converts(v, out)
     if v.dtype != np.float32:
         return f"dtype {v.dtype}"
     if takes_no_operands(anchor):

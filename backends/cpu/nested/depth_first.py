@@ -20,7 +20,7 @@ from graphc.lower.fuse import Group
 from graphc.lower.lowering import flops
 from graphc.lower.program import Program
 from graphc.lower.storage import Buffer, Ref
-from graphc.report import StepInfo
+from graphc.report import StepInfo, type_of
 from graphc.sizes import example, has_sizes, hint_of, is_size
 from graphc.types import MaybeNone
 
@@ -155,6 +155,7 @@ def lower_depth_first(
             f"{whole} samples through {len(inner.steps)} steps each: their activations stay in the cache",
             out.name, sum(map(flops, nodes)) * whole // samples,
             sum(whole * moved + weights for moved, weights in map(_bytes, inside)),
+            type=type_of(s.info for s in inner.steps),
         )  # fmt: skip
         emit_nested(lo, inner, whole, outside, info)
     if whole < samples:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from graphc.backends.cpu.conv.window import Epilogue
+from graphc.backends.cpu.integer.numbers import kind_of, simplified, small_operands, with_numbers
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import free_registers
 from graphc.backends.cpu.product.gemm import emit_product, packed_b
-from graphc.backends.cpu.product.matrices import product_of
+from graphc.backends.cpu.product.matrices import Product, product_of
 from graphc.backends.cpu.product.panels import panels_of
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
 from graphc.graph import Node, Value
-from graphc.lower.constants import channel_vector
+from graphc.lower.constants import channel_vector, constant
 from graphc.lower.fuse import Group
 from graphc.lower.movement import emit_copy
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
 from graphc.types import TensorType
+
+MAX_NUMBERS = 24  # of an epilogue, and tables
 
 
 def supported(node: Node, target: Target) -> str | None:
@@ -29,7 +34,26 @@ def supported(node: Node, target: Target) -> str | None:
     return "it sums over nothing" if 0 in node.inputs[0].shape and 0 not in node.output.shape else None
 
 
-@lowers("MatMulBytes", supported=supported)
+def operand_kind(v: Value, out: Value) -> str:
+    """Of an operand of the epilogue, as `Ending` names it; '' for other shapes."""
+    shape = (1,) * (out.type.rank - v.type.rank) + v.shape
+    if shape == out.shape:
+        return "v"
+    if all(d == 1 for d in shape):
+        return "s"
+    if shape[-1] == 1 and shape[:-1] == out.shape[:-1]:
+        return "p"
+    return "c" if shape[-1] == out.shape[-1] and all(d == 1 for d in shape[:-1]) else ""
+
+
+def accepts_operand(v: Value, out: Value) -> str | None:
+    """Which operands the epilogue can read."""
+    if operand_kind(v, out):
+        return None
+    return f"shape {v.shape} is neither the result's nor one number per row or column"
+
+
+@lowers("MatMulBytes", supported=supported, epilogue=lambda node: True, converts=accepts_operand)
 def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     node = group.anchor
     rows, columns = node.inputs
@@ -44,7 +68,36 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    emit_product(lo, p, panels, (a.ref, weights, nothing, y.ref), b_batch, info)
+    given = group.operands
+    tree = simplified(group.expression, small_operands(group), exact=True)
+    tree, numbers = with_numbers(tree, len(given), len(given) + MAX_NUMBERS)
+    kinds = [(v.dtype.name, operand_kind(v, group.output)) for v in given]
+    records = [_record(lo, v, kind, p) for v, (_, kind) in zip(given, kinds)]
+    if numbers:
+        kinds += [(n.dtype.name, "t" if kind_of(n) == "t" else "n") for n in numbers]
+        ref = constant(lo, np.concatenate([n.view(np.uint8) for n in numbers])).ref
+        records.append({"ref": ref, "row": 0, "vector": 0, "batch": (0,) * BATCH_DIMS})
+    places = a.ref, weights, nothing, y.ref
+    emit_product(
+        lo,
+        p,
+        panels,
+        places,
+        b_batch,
+        BYTES.told(info, columns),
+        Epilogue(tree),
+        records,
+        tuple(kinds),
+        group.output.dtype.itemsize,
+    )
+
+
+def _record(lo: CpuLowering, v: Value, kind: str, p: Product) -> dict[str, Any]:
+    """Of an operand of the epilogue in the block."""
+    item = v.dtype.itemsize
+    row, vector = {"v": item * p.n, "p": item}.get(kind, 0), item * lo.target.vl if kind in "vc" else 0
+    batch = tuple(s // p.y_row * row for s in p.y_batch)
+    return {"ref": lo.read(v).ref, "row": row, "vector": vector, "batch": batch}
 
 
 def _floats(lo: CpuLowering, v: Value, tail: int) -> Storage:

@@ -27,13 +27,14 @@ from graphc.backends.cpu.product.gemm_block import (
     ProductTile,
 )
 from graphc.backends.cpu.product.matrices import Product, product_of
+from graphc.backends.cpu.product.pairs import emit_rounded_columns, rounded_rows
 from graphc.backends.cpu.product.panels import Panels, near_bytes, panels_of, product_tile
 from graphc.backends.cpu.product.product_epilogue import operand_record, split_epilogue
 from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, Dot
+from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, PAIRS, Dot
 from graphc.converted import origin
 from graphc.dtypes import BY_NAME, is_narrow
 from graphc.graph import Node, Value
@@ -55,6 +56,11 @@ PLAIN_TILE = (
     4,
     4,
 )  # rows, vectors of columns of a tile whose operands are read where they lie; half as many vectors of few registers
+ROWS_NEAR, ROWS_FAR = (
+    2,
+    8,
+)  # up to which weights of half the bytes take less time: they leave level 2, or fill FAR of the last
+FAR = 1 / 4
 DEPTH = 1024  # reduction steps of a chunk: a chunk of a panel stays there too
 
 
@@ -98,7 +104,8 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     bias, epilogue, operands = split_epilogue(group, p.n)
     epilogue_operands = [operand_record(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
-    halves = _halves(lo, node, p)
+    dot = dot_of(lo, p, node.inputs[1])
+    halves = _halves(lo, node, p) if dot is FMA else None
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
         vector = lo.target.vector
@@ -108,21 +115,41 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
         start = Ref(channel_vector(lo, bias, p.n, lo.target.vl))
         emit_strassen(lo, halves, 1, rows, result, matrix, start, epilogue, near, info)
         return
-    panels = panels_of(lo.target, p.m, p.n, p.k, _dot_of(lo, p, node.inputs[1]))
+    panels = panels_of(lo.target, p.m, p.n, dot.steps(p.k), dot)
     weights, b_batch = packed_b(lo, node.name, node.inputs[1], p, b, panels)
-    kept = f"; weights in {panels.dot.name}" if panels.dot is not FMA else ""
-    reason = f"{size}; tile {panels.mr}x{panels.nv}{kept}" + ("" if node.inputs[1].is_const else "; packed at run time")
-    info = lo.info(group, "gemm", "gemm", reason)
+    reason = f"{size}; tile {panels.mr}x{panels.nv}{kinds(dot)}" + (
+        "" if node.inputs[1].is_const else "; packed at run time"
+    )
+    info = dot.told(lo.info(group, "gemm", "gemm", reason), node.inputs[1])
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
 
 
-def _dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
-    """Weights that a file has in a narrow type stay in it where there is one row: it waits for their bytes."""
-    alone = not is_size(p.m) and p.m == 1
-    if not alone or not b.is_const or not lo.target.converts_half or b.dtype != np.float32:
+def kinds(dot: Dot) -> str:
+    """What a step's reason says of the operands' types."""
+    if dot is FMA:
+        return ""
+    return "; both operands in bfloat16" if dot is PAIRS else f"; weights in {dot.name}"
+
+
+def dot_of(lo: CpuLowering, p: Product, b: Value) -> Dot:
+    """Weights that a file has in a narrow type stay in it where there is one row: it waits for their bytes. Else the type is the
+    one that the caller asks for."""
+    if lo.policy.precision == "bf16":
+        return PAIRS
+    if not b.is_const or is_size(p.m):
         return FMA
-    return DOTS.get(dtype_name(origin(b.data).dtype), FMA)
+    given = DOTS.get(dtype_name(origin(b.data).dtype), FMA)
+    if p.m == 1 and given is not FMA and lo.target.converts_half:
+        return given
+    return BFLOAT16 if lo.policy.precision == "bf16-weights" and waits_for_weights(lo.target, p) else FMA
+
+
+def waits_for_weights(target: Target, p: Product) -> bool:
+    """Are rows so few that the bytes of weights take the time of the product? Each is read once then, for one tile of rows."""
+    nbytes = hint_of(p.k * p.n) * FMA.item
+    rows = ROWS_FAR if nbytes > FAR * target.l3 else ROWS_NEAR if nbytes > target.l2 else 1
+    return not is_size(p.m) and p.m <= rows and p.m <= panels_of(target, p.m, p.n, p.k, BFLOAT16).mr
 
 
 def _halves(lo: CpuLowering, node: Node, p: Product) -> Halves | None:
@@ -146,27 +173,32 @@ def emit_product(
     info: StepInfo,
     epilogue: Epilogue = Epilogue(None),  # noqa: B008  (frozen)
     epilogue_operands: Sequence[Mapping[str, Any]] = (),
+    kinds: tuple[tuple[str, str], ...] = (),
+    y_item: int = FMA.item,
 ) -> None:
     """The step of a product. places: a, b as `panels` says, the bias (a number per column, in whole vectors), y. epilogue_operands:
-    records of the block. dot: see `product_tile`."""
+    records of the block; kinds: `operands` of `product_tile`. y_item: bytes of an element of y. p.k: float32 in memory, of which an
+    inner step of PAIRS takes two."""
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
     deep = panels.padded > DEPTH and hint_of(row_tiles) > 1
+    assert not deep or panels.dot.weights(vl) == lo.target.vector, "chunks count in bytes of float32"
     chunks = -(-panels.padded // DEPTH) if deep else 1
     depth = -(-steps // chunks)
     m_blocks = -(-row_tiles // max(1, int(ROWS * lo.target.l2) // (item * depth * vl * mr)))
     m_block = -(-row_tiles // m_blocks) * mr
     batch = math.prod(p.batch)
-    packed: int | Ref = 0
-    n_block, scratch_rows = tiles, m_block
+    rounds = panels.dot is PAIRS
+    packed: int | Ref = rounded_rows(lo, p, panels, places[0], info) if rounds else 0
+    n_block, scratch_rows = tiles, 0 if rounds else m_block
     blocks, nbytes = batch * m_blocks, batch * p.m * panels.padded * item
     few = _few(lo, blocks)
     if few:
         n_block = smallest(tiles, largest(1, tiles * blocks // (8 * lo.threads)))
     rest = p.k % vl
     in_place = not is_size(rest) and rest == 0 and mr == 1 and p.a[1] == item
-    if not in_place and _packs_apart(lo, nbytes, blocks, few):
+    if not rounds and not in_place and _packs_apart(lo, nbytes, blocks, few):
         packed, scratch_rows = _packed_rows(lo, p, panels, places[0], info), 0
     sums = m_block * n_block * nv * lo.target.vector if chunks > 1 else 0
     scratch, stride = lo.scratch(info.output, BLOCK_BYTES + scratch_rows * panels.padded * item + sums)
@@ -174,9 +206,10 @@ def emit_product(
     lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
+        ends = stage not in ("first", "middle")
         return ProductTile(
-            mr=mr, nv=nv, epilogue=None if stage in ("first", "middle") else epilogue.expression, masked=masked,
-            lines=lines, stage=stage, dot=dot,
+            mr=mr, nv=nv, epilogue=epilogue.expression if ends else None, masked=masked, lines=lines, stage=stage, dot=dot,
+            operands=kinds if ends else (),
         )  # fmt: skip
 
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3
@@ -185,8 +218,10 @@ def emit_product(
     a, weights, bias, y = places
     lower, upper = epilogue.bounds
     args = GEMM(
-        stages=wide, edge_stages=edge, a=a, b=weights, bias=bias, y=y, m=p.m, n_tiles=tiles, k=p.k,
-        a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, mr=mr, nv=nv, last_nv=last_nv, last_lanes=lanes,
+        stages=wide, edge_stages=edge, a=a, b=weights, bias=bias, y=y, m=p.m, n_tiles=tiles,
+        k=PAIRS.steps(p.k) if rounds else p.k,
+        a_row=p.a[0], a_column=p.a[1], y_row=p.y_row, y_vector=vl * y_item, mr=mr, nv=nv, last_nv=last_nv,
+        last_lanes=lanes,
         m_block=m_block, n_block=n_block, chunk=depth, panel=panels.panel, packed=packed,
         scratch=scratch, scratch_stride=stride, lo=lower, hi=upper,
         dims=p.batch, a_batch=p.a_batch, b_batch=b_batch, y_batch=p.y_batch,
@@ -241,8 +276,12 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
 
         def make() -> np.ndarray:
             # the logical [batch, k, n] view, then tiles of nv vectors, the last one narrower
-            narrow = panels.dot.name in (FLOAT16.name, BFLOAT16.name)
-            source = origin(v.data) if narrow else v.data
+            narrow = panels.dot in (FLOAT16, BFLOAT16)
+            source = v.data
+            if narrow:
+                source = origin(v.data)
+                if source.dtype != panels.dot.b.numpy:
+                    source = panels.dot.in_type(v.data)
             data = np.ascontiguousarray(source).view(source.dtype if narrow else b.type.dtype)  # four bytes for a float
             item = data.itemsize
             shape = [d for d, s in zip(p.batch, p.b_batch) if s][::-1]
@@ -253,12 +292,14 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
             for t in range(tiles):
                 wide = width if t < tiles - 1 else last_nv * vl
                 part = view[:, :, t * width : t * width + wide]
+                if panels.dot is PAIRS:
+                    part = np.ascontiguousarray(PAIRS.pack(part)).view(data.dtype)[..., 0]
                 at = t * panel // item
-                out[:, at : at + padded * wide].reshape(count, padded, wide)[:, : p.k, : part.shape[2]] = part
+                out[:, at : at + padded * wide].reshape(count, padded, wide)[:, : part.shape[1], : part.shape[2]] = part
             return out
 
         recipe = ("gemm", p.k, p.n, p.b, nv, last_nv, vl, tuple(strides), *panels.dot.recipe)
-        return Ref(lo.weights.pack(v.data, recipe, make)), strides
+        return Ref(lo.weights.pack(v.data, recipe, make, element=panels.dot.b)), strides
     if sum(1 for s in p.b_batch if s) > 1:  # pack_b walks one batch dim: merge them
         outer = [(d, s) for d, s in zip(p.batch, p.b_batch) if s]
         assert all(outer[i + 1][1] == outer[i][0] * outer[i][1] for i in range(len(outer) - 1)), (
@@ -277,6 +318,9 @@ def packed_b(lo: CpuLowering, node: str, v: Value, p: Product, b: Storage, panel
         0,
         2 * v.type.nbytes,
     )
+    if panels.dot is PAIRS:
+        emit_rounded_columns(lo, p, panels, b.ref, Ref(packed), count, first, replace(info, kernel="pack_pair_columns"))
+        return Ref(packed), strides
     args = PACK_B(
         b=b.ref, to=Ref(packed), batch=count, b_batch=first, to_batch=size, k=p.k, n=p.n, row=p.b[0], column=p.b[1],
         nv=nv, last_nv=last_nv, panel=panel,
@@ -321,6 +365,6 @@ def _transposed(lo: CpuLowering, group: Group, p: Product, b: Storage) -> Storag
     kept = [(d, s) for d, s in zip(p.batch, p.b_batch) if s][::-1]
     t = TensorType(b.type.dtype, (*(d for d, _ in kept), p.k, p.n))
     to = Ref(Buffer(f"{group.output.name}/columns", t.nbytes))
-    info = lo.info(group, "copy_strided")
+    info = lo.moving(group, t.nbytes, "columns side by side")
     lo.copy(b.ref, (*(s for _, s in kept), *p.b), to, dense_strides(t), t.extents, item, info)
     return Storage(to, t, dense_strides(t))

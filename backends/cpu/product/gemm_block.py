@@ -13,9 +13,9 @@ from graphc.lower.kernel import Kernel
 # stages: the kernels of a sum's first, middle and last chunk; edge_stages: those of the last column tile. n_tiles: column
 # tiles, of nv vectors, the last one of last_nv, of whose last vector last_lanes columns exist. m_block: rows of a work
 # item, n_block: its column tiles. chunk: vectors of reduction steps. panel: bytes of a packed column tile. packed: where
-# `pack_rows` has left a, or 0.
+# `pack_rows` has left a, or 0. y_vector: bytes of a vector of columns of y.
 GEMM = Block(
-    "stages*3 edge_stages*3 a b bias y m n_tiles k a_row a_column y_row mr nv last_nv last_lanes m_block n_block chunk panel "
+    "stages*3 edge_stages*3 a b bias y m n_tiles k a_row a_column y_row y_vector mr nv last_nv last_lanes m_block n_block chunk panel "
     f"packed scratch scratch_stride lo hi epilogue_operands dims*{BATCH_DIMS} a_batch*{BATCH_DIMS} b_batch*{BATCH_DIMS} "
     f"y_batch*{BATCH_DIMS}",
     record=f"ref row vector batch*{BATCH_DIMS}",  # an operand of the epilogue: strides of a row, of a vector of columns
@@ -80,3 +80,4 @@ class ProductTile(Kernel, name="product_tile"):
     stage: str | None = None  # None, '': of a sum that is whole
     strided: bool = False
     dot: str = ""
+    operands: tuple[tuple[str, str], ...] = ()

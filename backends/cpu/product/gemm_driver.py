@@ -31,7 +31,7 @@ STRIP_TILES = 8  # tiles of rows for which `matmul_any` reads a strip of columns
 
 STAGES, EDGE_STAGES, A, B, BIAS, Y, M, N_TILES, K = GEMM["stages edge_stages a b bias y m n_tiles k"]
 FIRST, MIDDLE, LAST = 0, 1, 2  # stages of a sum
-A_ROW, A_COLUMN, Y_ROW = GEMM["a_row a_column y_row"]
+A_ROW, A_COLUMN, Y_ROW, Y_VECTOR = GEMM["a_row a_column y_row y_vector"]
 MR, NV, LAST_NV, LAST_LANES, M_BLOCK, N_BLOCK, CHUNK = GEMM["mr nv last_nv last_lanes m_block n_block chunk"]
 PANEL, PACKED, SCRATCH, SCRATCH_STRIDE, LO, HI = GEMM["panel packed scratch scratch_stride lo hi"]
 DIMS, A_BATCH, B_BATCH, Y_BATCH, OPERANDS_COUNT = GEMM["dims a_batch b_batch y_batch epilogue_operands"]
@@ -91,7 +91,7 @@ def _multiply(a, block, index, m0, count, t0, t1, chunk, panels, sums, c):
                 block,
                 rows + p * mr * row + k0 * mr * vector,
                 columns,
-                y + m * a[Y_ROW] + tile * nv * vector if stage == LAST else partial,
+                y + m * a[Y_ROW] + tile * nv * a[Y_VECTOR] if stage == LAST else partial,
                 partial if chunk else a[BIAS] + tile * nv * vector,
                 coming + min(p * steps * NEXT_LINES * CACHE_LINE, steps * c * nv * vector),
             )
@@ -121,7 +121,7 @@ def gemm(target):
         chunks = (blocks + a[CHUNK] - 1) // a[CHUNK]
         sums = mine if a[PACKED] else mine + m_block * blocks * vector
         in_place = mr == 1 and depth % c == 0 and a[A_COLUMN] == ITEM
-        start_block(block, blocks, a[Y_ROW], vector, a[LO], a[HI])
+        start_block(block, blocks, a[Y_ROW], a[Y_VECTOR], a[LO], a[HI])
         store_i64(block + 8 * MICRO_LANES, a[LAST_LANES])
         for e in range(a[OPERANDS_COUNT]):
             stride_operand(

@@ -9,7 +9,7 @@ from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
-from graphc.sizes import choose, for_speed, is_size
+from graphc.sizes import choose, for_speed, is_size, smallest
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def panels_of(target: Target, m: int, n: int, k: int, dot: Dot = FMA) -> Panels:
     mr, nv = product_tile(target, m, vectors)
     if dot.b.bits < FMA.b.bits and dot.k == 1:  # each vector of weights has a register
         nv = min(nv, (target.registers - 1) // 2)
+        mr = smallest(mr, (target.registers - 1 - nv) // nv)
     tiles = -(-vectors // nv)
     return Panels(mr, nv, (vectors - 1) % nv + 1, tiles, (n - 1) % vl + 1, padded, vl, dot)
 

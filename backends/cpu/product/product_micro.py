@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from llvmlite import ir
 
-from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND_SIZE
+from graphc.backends.cpu.conv.conv_row_block import EPILOGUE_OPERAND, EPILOGUE_OPERAND_SIZE
 from graphc.backends.cpu.conv.conv_row_micro import (
     BLOCKS,
     COMING_STEP,
@@ -22,22 +23,30 @@ from graphc.backends.cpu.conv.conv_row_micro import (
     _store,
     operand_indices,
 )
+from graphc.backends.cpu.integer.byte_epilogue_micro import Ending, Place
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteTile
 from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.product.half_tile_micro import HALF_TILES
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, Dot
+from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL, short_loop
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm import expr_code
-from graphc.backends.llvm.emit import I64, PTR, Emit, define, i64
+from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many
 NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
-TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {FMA: Tile, BYTES: ByteTile, **HALF_TILES}
+TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {
+    FMA: Tile,
+    BYTES: ByteTile,
+    PAIRS: partial(ByteTile, dot=PAIRS),
+    **HALF_TILES,
+}
+NUMBERS = {"n": 4, "t": 256}  # bytes of what kernels share the code of an epilogue by: numbers and tables
+OPERAND_REF, OPERAND_PIXEL, OPERAND_BLOCK = EPILOGUE_OPERAND["ref pixel block"]
 PARTIAL, OTHER = XS_D, XS_H  # of the block, where a sum ends: addresses of two tiles of partial sums
 
 
@@ -62,6 +71,7 @@ def product_tile(
     stage: str | None,
     strided: bool,
     dot: str,
+    operands: tuple[tuple[str, str], ...],
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
@@ -73,8 +83,10 @@ def product_tile(
     panel is fetched only just before its first use, 218 where the one before it fetches it; 128x3072 by 3072x768: 199 and
     210. stage: which part of a longer sum it is; 'first' and 'middle' leave partial sums [mr][nv vectors] at y,
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: a name of
-    tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are;
-    'float16' and 'bfloat16' for b of these types.
+    tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are
+    where there is no expression; 'float16' and 'bfloat16' for b of these types, 'pairs' for two bfloat16 in the place of each float of
+    a and b. operands: of an expression of sums in int32, as `Ending` takes them, but for 'n', a number: those and tables lie one behind
+    the other, where the operand behind the others is.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, a, panel, y, bias, ahead = fn.args
@@ -89,9 +101,9 @@ def product_tile(
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vector
             tile.set(m, j, q.load_raw(q.offset(bias, at), element, vl))
-    for partial in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
+    for other in [q.pointer(q.slot(block, slot)) for slot in (PARTIAL, OTHER)] if stage == "sum" else []:
         for i, acc in enumerate(tile.flat):
-            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(partial, i * vector), element, vl)), acc)
+            b.store(b.fadd(b.load(acc, typ=tile.kind), q.load_raw(q.offset(other, i * vector), element, vl)), acc)
     a_block, b_block = q.slot(block, XS_BLOCK) if strided else i64(mr * vl * tile.item), i64(vl * nv * tile.weights)
     blocks = q.slot(block, BLOCKS)
     step = q.slot(block, COMING_STEP) if strided else i64(lines * CACHE_LINE)
@@ -116,9 +128,44 @@ def product_tile(
         if tile.dot.accumulator.family == "float":
             _residual_and_clip(q, tile, memory, block, i64(0))
         _store(tile, memory, rows)
+    elif tile.dot is BYTES:
+        _end(q, target, tile, block, y, q.lane_mask(q.slot(block, LANES), vl) if masked else None, epilogue, operands)
     else:
         _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)
     b.ret_void()
+
+
+def _end(
+    q: Emit,
+    target: Target,
+    tile: Tile,
+    block: ir.Value,
+    y: ir.Value,
+    mask: ir.Value | None,
+    epilogue: Expr,
+    operands: Sequence[tuple[str, str]],
+) -> None:
+    """As convolutions of bytes end, in a loop over the rows. It computes what the expression says, to the last bit."""
+    b, vector = q.b, tile.vector
+    ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
+
+    def slots(e: int) -> list[ir.Value]:
+        at = EPILOGUE_OPERANDS + EPILOGUE_OPERAND_SIZE * e
+        return [q.slot(block, at + word) for word in (OPERAND_REF, OPERAND_PIXEL, OPERAND_BLOCK)]
+
+    given = sum(kind not in NUMBERS for _, kind in operands)
+    places, known = [Place(*slots(e)) for e in range(given)], slots(given)[0]
+    for _, kind in operands[given:]:
+        places.append(Place(known, i64(0), i64(0)))
+        known = b.add(known, i64(NUMBERS[kind]))
+    kinds = [(dtype, "s" if kind == "n" else kind) for dtype, kind in operands]
+    ending = Ending(q, target, places, tile.dot, epilogue, kinds, tile.nv, mask, contracts=False)
+    kept = on_stack(q, tile)
+    with q.loop(i64(tile.mr)) as m:
+        for j in range(tile.nv):
+            at = q.offset(kept, b.add(b.mul(m, i64(tile.nv * vector)), i64(j * vector)))
+            to = q.offset(y, b.add(b.mul(m, ys_w), b.mul(ys_block, i64(j))))
+            ending.write(q.load_raw(at, I32, tile.vl), to, m, j)
 
 
 def _apply(

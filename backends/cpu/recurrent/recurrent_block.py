@@ -25,7 +25,7 @@ STAGE = Block(
     f"micro panels span w panel_bytes x x_double_buffer result result_double_buffer count streams*{MAX_STREAMS * STREAM.size}"
 )
 # clear: the words of a direction, then its states. mr: rows of a tile. lens: of sequences, of lens_item bytes, or 0.
-# depth_blocks: of UNROLL units. y: 0 where the micro-kernel itself writes it
+# depth_blocks: `blocks` of the micro-kernel. y: 0 where the micro-kernel itself writes it
 RECURRENT = Block(
     "directions shared spins scratch scratch_stride",
     record="clear clear_bytes seq batch hidden mr reverse lens lens_item lane_bytes double_buffer h c depth_blocks h_initial c_initial "
@@ -38,7 +38,7 @@ RECURRENT = Block(
 # finishes the last one has the cache line that he writes next. STEPS: of the longest sequence. SLEEPERS: does anybody have to be woken?
 TAKEN, FINISHED, STEPS, SLEEPERS, STATES_AT = 0, 8, 16, CACHE_LINE, 2 * CACHE_LINE
 
-# of the micro-kernel. blocks: of UNROLL reduction steps. state_block: from one block of hidden units of the state to the next.
+# of the micro-kernel. blocks: of UNROLL reduction steps; hidden units where it rounds the state to pairs of bfloat16. state_block: from one block of hidden units of the state to the next.
 # room: for a tile's accumulators
 CELL_STREAM = Block("base row vector")  # strides of a row, of a vector
 CELL_STAGE = Block(f"blocks rows state_block room streams*{MAX_STREAMS * CELL_STREAM.size}")
@@ -80,3 +80,4 @@ class CellStage(Kernel, name="cell_stage"):
     operands: int
     results: tuple[Expr, ...]
     far: bool
+    dot: str = ""

@@ -8,6 +8,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.recurrent.recurrent_block import PACK_COLUMNS, PackColumns
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import FLOAT_BYTES
+from graphc.backends.cpu.tile.dot import FMA, Dot
 from graphc.graph import Node, Value
 from graphc.lower.checks import LengthOutOfRange
 from graphc.lower.constants import constant
@@ -40,11 +41,19 @@ class Operands:
         return whole
 
     def columns(
-        self, v: Value | None, length: int, rows: np.ndarray, width: int, depth: int, second: np.ndarray | None = None
+        self,
+        v: Value | None,
+        length: int,
+        rows: np.ndarray,
+        width: int,
+        depth: int,
+        second: np.ndarray | None = None,
+        dot: Dot = FMA,
     ) -> Ref:
         """Rows of an operand, a matrix whose rows have `length` elements, as columns of panels of `width` columns.
 
         rows: the number of each column's row, or -1. second: rows that are added to them. An absent operand gives zeros.
+        depth: steps of `dot`, which is another than FMA of constants only.
         """
         numbers = [rows] if second is None else [rows, second]
         nbytes = len(rows) * depth * FLOAT_BYTES
@@ -53,13 +62,16 @@ class Operands:
 
         def make() -> np.ndarray:
             matrix = np.asarray(v.data).reshape(-1, length)
-            columns = np.zeros((depth, len(rows)), np.float32)
+            columns = np.zeros((depth * dot.k, len(rows)), np.float32)
             for n in numbers:
                 columns[:length, n >= 0] += matrix[n[n >= 0]].T
-            return np.concatenate([columns[:, at : at + width].reshape(-1) for at in range(0, len(rows), width)])
+            return np.concatenate(
+                [dot.pack(columns[:, at : at + width]).reshape(-1) for at in range(0, len(rows), width)]
+            )
 
+        assert v.is_const or dot is FMA, dot
         if v.is_const:
-            recipe = ("columns", length, *(n.tobytes() for n in numbers), width, depth)
+            recipe = ("columns", length, *(n.tobytes() for n in numbers), width, depth, *dot.recipe)
             return Ref(self.lo.weights.pack(v.data, recipe, make))
         to = Ref(Buffer(f"{v.name}/packed", nbytes))
         tables = [constant(self.lo, n.astype(np.int64)).ref for n in numbers]

@@ -7,14 +7,14 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from graphc.backends.cpu.sizes import FLOAT_BYTES
 from graphc.backends.cpu.target import Target
+from graphc.backends.cpu.tile.dot import FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL
 from graphc.backends.cpu.tile.tile_model import RECURRENT, cost
 from graphc.graph import Node
 from graphc.lower.recurrent_cells import Stage, stages
 from graphc.ops.recurrent import BoundCell, bound_cell
-from graphc.sizes import choose, for_speed, hint_of, is_size, need
+from graphc.sizes import choose, for_speed, hint_of, is_size, most_of, need
 
 ROWS = (1, 2, 3, 4, 5, 6, 8)  # of a tile: few kernels for batches of all sizes
 MANY = 24  # a batch from which on the best panels do not change
@@ -30,7 +30,7 @@ WORTH_SHARING = 4096  # multiply-adds of vectors per step above which its panels
 @dataclass(frozen=True)
 class RecurrentPlan:
     """A recurrent layer: the stages of each direction, `mr` rows of the batch per tile, `vectors` of hidden units per panel of
-    each stage. work: multiply-adds of vectors in one step, of one thread. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights."""
+    each stage. work: multiply-adds of vectors in one step, of one thread. shared: the threads take the panels of a direction in turn. far: the level-2 cache can't hold a thread's weights. dot: the inner step of the state's product."""
 
     cell: BoundCell
     directions: tuple[tuple[Stage, ...], ...]
@@ -40,6 +40,7 @@ class RecurrentPlan:
     work: float
     shared: bool = False
     far: bool = False
+    dot: Dot = FMA
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -49,7 +50,11 @@ class RecurrentPlan:
     @property
     def depth(self) -> int:
         """Reduction steps of a product with the state."""
-        return -(-self.cell.hidden // UNROLL) * UNROLL
+        return -(-self.dot.steps(self.cell.hidden) // UNROLL) * UNROLL
+
+    def panel_bytes(self, s: int) -> int:
+        """Of the weights of a panel of stage s."""
+        return self.depth * len(self.stages[s].gates) * self.dot.weights(self.span(s))
 
     def span(self, s: int) -> int:
         """Hidden units of a panel of stage s."""
@@ -76,12 +81,19 @@ class RecurrentPlan:
         return np.concatenate([self.columns(s, d) for d in every for s in range(len(self.stages))])
 
 
-def plan_recurrent(node: Node, target: Target, threads: int) -> RecurrentPlan:
+def rounded_bytes(layer: RecurrentPlan) -> int:
+    """Of a tile's state, rounded to pairs of bfloat16; 0 where the product takes it as it is."""
+    if layer.dot is not PAIRS:
+        return 0
+    return most_of(layer.mr) * layer.dot.item * -(-layer.dot.steps(layer.cell.hidden) // layer.vl) * layer.vl
+
+
+def plan_recurrent(node: Node, target: Target, threads: int, dot: Dot = FMA) -> RecurrentPlan:
     """The tile of least work for this batch and these threads."""
     c = bound_cell(node.call)
     peepholes = len(node.inputs) > 7 and node.inputs[7] is not None
     directions = tuple(stages(node.op.name, f, c.clip, node.attrs, peepholes) for f in c.activations)
-    layer = _plan(c, directions, target, threads)
+    layer = _plan(c, directions, target, threads, dot)
     if is_size(c.batch):
         layer = _for_many(layer, c, directions, target, threads)
     return replace(layer, cell=c)
@@ -94,7 +106,7 @@ def _for_many(
     which its panels take more than SIMILAR times the time of the best ones have another plan."""
 
     def plan(batch: int, vectors: tuple[int, ...] | None = None) -> RecurrentPlan:
-        return _plan(replace(c, batch=batch), directions, target, threads, vectors)
+        return _plan(replace(c, batch=batch), directions, target, threads, layer.dot, vectors)
 
     def serves(batch: int) -> bool:
         return plan(batch, layer.vectors).work <= SIMILAR * plan(batch).work
@@ -118,6 +130,7 @@ def _plan(
     directions: tuple[tuple[Stage, ...], ...],
     target: Target,
     threads: int,
+    dot: Dot,
     vectors: tuple[int, ...] | None = None,
 ) -> RecurrentPlan:
     """vectors: of hidden units per panel of each stage, where they are settled."""
@@ -125,20 +138,20 @@ def _plan(
     plans = []
     for mr in (n for n in ROWS if n <= c.batch):
         stages = enumerate(directions[0])
-        panels = [_panel(c, target, mr, len(s.gates), share, vectors[i] if vectors else None) for i, s in stages]
+        panels = [_panel(c, target, mr, len(s.gates), share, dot, vectors[i] if vectors else None) for i, s in stages]
         fitting = [p for p in panels if p is not None]
         if len(fitting) == len(panels):
             plans.append((sum(cost for cost, _ in fitting), -mr, tuple(v for _, v in fitting)))
     work, mr, found = min(plans)
-    layer = RecurrentPlan(c, directions, target.vl, -mr, found, work)
+    layer = RecurrentPlan(c, directions, target.vl, -mr, found, work, dot=dot)
     several = max(layer.panels(s) for s in range(len(found))) > 1
     shared = threads > 1 and several and work >= WORTH_SHARING
-    nbytes = FLOAT_BYTES * layer.row * layer.depth * sum(len(stage.gates) for stage in layer.stages)
+    nbytes = dot.weights(layer.row) * layer.depth * sum(len(stage.gates) for stage in layer.stages)
     return replace(layer, shared=shared, far=nbytes > NEAR * target.l2 * (share if shared else 1))
 
 
 def _panel(
-    c: BoundCell, target: Target, mr: int, gates: int, share: int, settled: int | None
+    c: BoundCell, target: Target, mr: int, gates: int, share: int, dot: Dot, settled: int | None
 ) -> tuple[float, int] | None:
     """(cost, vectors of units per panel) of a stage with tiles of mr rows; None where they do not fit the registers. settled:
     the vectors, where they are.
@@ -152,7 +165,7 @@ def _panel(
             break
         panels = -(-c.hidden // (target.vl * vectors))
         step = cost(target, mr, gates * vectors, RECURRENT, NEXT_ROWS)
-        total = -(-c.batch // mr) * -(-panels // share) * (step * c.hidden + 40 * mr * vectors + 60)
+        total = -(-c.batch // mr) * -(-panels // share) * (step * dot.steps(c.hidden) + 40 * mr * vectors + 60)
         if best is None or total <= best[0]:
             best = total, vectors
     return best

@@ -9,13 +9,14 @@ import numpy as np
 
 from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.product.gemm import emit_product
+from graphc.backends.cpu.product.gemm import dot_of, emit_product, kinds
 from graphc.backends.cpu.product.matrices import Product
 from graphc.backends.cpu.product.panels import panels_of, product_tile
 from graphc.backends.cpu.product.strassen import Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.sizes import BATCH_DIMS, FLOAT_BYTES
+from graphc.backends.cpu.tile.dot import FMA
 from graphc.lower.aligned import ALIGNMENT
 from graphc.lower.storage import Buffer, Ref, Storage
 from graphc.report import StepInfo
@@ -58,11 +59,15 @@ def emit_projection(lo: CpuLowering, operands: Operands, y: Projection) -> None:
     nbytes = FLOAT_BYTES * (c.seq * c.batch * (c.inputs + p.n) + p.n * c.inputs)
     node = operands.node
     info = StepInfo(0, (node.name,), (f"{node.op.name} input",), "gemm", "gemm", "", node.output.name, flops, nbytes)
-    if _by_strassen(lo, operands, x, y, size, info):
+    as_asked = operands.w.is_const and lo.policy.precision != "float32"
+    dot = dot_of(lo, p, operands.w) if as_asked else FMA
+    info = dot.told(info, operands.w)
+    if dot is FMA and _by_strassen(lo, operands, x, y, size, info):
         return
-    panels = panels_of(lo.target, p.m, p.n, c.inputs)
-    weights = operands.columns(operands.w, c.inputs, layer.projection, panels.nv * lo.target.vl, panels.padded)
-    info = replace(info, reason=f"{size}; tile {panels.mr}x{panels.nv}")
+    panels = panels_of(lo.target, p.m, p.n, dot.steps(c.inputs), dot)
+    width = panels.nv * lo.target.vl
+    weights = operands.columns(operands.w, c.inputs, layer.projection, width, panels.padded, dot=dot)
+    info = replace(info, reason=f"{size}; tile {panels.mr}x{panels.nv}{kinds(dot)}")
     emit_product(lo, p, panels, (x.ref, weights, operands.biases(), y.ref), (0,) * BATCH_DIMS, info)
 
 

@@ -13,6 +13,7 @@ from graphc.backends.cpu.recurrent.recurrent_operands import Operands
 from graphc.backends.cpu.recurrent.recurrent_plan import RecurrentPlan
 from graphc.backends.cpu.recurrent.recurrent_projection import Projection
 from graphc.backends.cpu.sizes import FLOAT_BYTES, lines, padded
+from graphc.backends.cpu.tile.dot import PAIRS
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL
 from graphc.lower.storage import Buffer, Ref, Storage
 
@@ -94,7 +95,7 @@ class Direction:
             "double_buffer": states.double_buffer,
             "h": states.at["h"],
             "c": states.at.get("c", 0),
-            "depth_blocks": layer.depth // UNROLL,
+            "depth_blocks": c.hidden if layer.dot is PAIRS else layer.depth // UNROLL,
             "y": 0 if whole else y,
             "y_time": y_time,
             "y_row": y_row,
@@ -143,11 +144,11 @@ class Direction:
             expressions.append(expr.arg(number, np.float32))
         micro = CellStage(
             mr=layer.mr, gates=gates, vectors=layer.vectors[s], operands=len(stage.operands), results=tuple(expressions),
-            far=layer.far,
+            far=layer.far, dot=layer.dot.name,
         )  # fmt: skip
         depth, columns = layer.depth, layer.columns(s, self.d)
         weights = self.operands.columns(
-            self.operands.r, self.operands.cell.hidden, columns, gates * layer.span(s), depth
+            self.operands.r, self.operands.cell.hidden, columns, gates * layer.span(s), depth, dot=layer.dot
         )
         streams = [self._stream(name, s) for name in (*stage.starts, *stage.operands)]
         streams += [self._stream(name, s).result for name, _ in stage.results]
@@ -159,7 +160,7 @@ class Direction:
             panels=layer.panels(s),
             span=span,
             w=weights,
-            panel_bytes=depth * gates * span,
+            panel_bytes=layer.panel_bytes(s),
             x=states.at[stage.state],
             x_double_buffer=states.double_buffer if stage.state == "h" else 0,
             result=states.at["h"] + states.double_buffer if last else states.at["rh"],

@@ -8,12 +8,17 @@ from here. A new inner step is a row of DOTS and a tile that emits it (see `Tile
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.cpu.target import Target
 from graphc.dtypes import BY_NAME, FLOAT32, INT8, INT32, SUB_BYTE, UINT8, Element, pack_bits
+
+if TYPE_CHECKING:
+    from graphc.graph import Value
+    from graphc.report import StepInfo
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class Dot:
     b: Element
     accumulator: Element
     k: int
+
+    @property
+    def types(self) -> str:
+        """What it multiplies, for a person: 'float32', or 'uint8 x int8', rows first."""
+        return self.a.name if self.a is self.b else f"{self.a} x {self.b}"
+
+    def told(self, info: StepInfo, weights: Value) -> StepInfo:
+        """What a person is told of a step with this inner step, whose weights lie in memory as it has them."""
+        moved = self.b.packed_bytes(weights.type.elements) - weights.type.nbytes
+        return replace(info, type=self.types, nbytes=info.nbytes + moved)
 
     @property
     def item(self) -> int:
@@ -45,11 +60,16 @@ class Dot:
         steps, (*outer, depth, lanes) = self.steps(weights.shape[-2]), weights.shape
         if steps * self.k > depth:
             weights = np.concatenate([weights, np.zeros((*outer, steps * self.k - depth, lanes), weights.dtype)], -2)
-        weights = weights.astype(self.b.numpy, copy=False)
+        weights = self.in_type(weights)
         grouped = weights.reshape(*outer, steps, self.k, lanes).swapaxes(-1, -2) if self.k > 1 else weights
         if self.b.bits not in SUB_BYTE:
             return grouped
         return pack_bits(grouped.reshape(*outer, steps, lanes * self.k), self.b)
+
+    def in_type(self, weights: np.ndarray) -> np.ndarray:
+        """Weights in the type of `b`, rounded to nearest even."""
+        with np.errstate(invalid="ignore"):  # of a NaN
+            return weights.astype(self.b.numpy, copy=False)
 
     @property
     def recipe(self) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import FMA
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import F32, I64, Emit, i64
 
@@ -25,15 +26,17 @@ def short_loop(
     blocks: ir.Value,
     state_block: ir.Value,
     ahead: int,
+    kind: Callable[[Emit, Target, int, int, int], Tile] = Tile,
 ) -> list[ir.Value]:
     """mr rows of x times nv vectors of w, [blocks * UNROLL][nv], as [row][vector].
 
     x: [block of vl steps][row][step], such blocks state_block bytes apart. blocks: at least one. ahead: bytes that weights are
-    fetched ahead of their use, 0: they are not.
+    fetched ahead of their use, 0: they are not. kind: of the tile, with its inner step; one whose weights are converted on their
+    way into registers has one row.
     """
     if target.asm:
-        return _assembly(q, target, mr, nv, [x, w], [blocks, state_block], ahead)
-    b, tile, lanes = q.b, Tile(q, target, mr, nv), i64(target.vl)
+        return _assembly(q, target, kind(q, target, mr, nv, 0), [x, w], [blocks, state_block], ahead)
+    b, tile, lanes = q.b, kind(q, target, mr, nv, 0), i64(target.vl)
     for acc in tile.flat:
         b.store(q.const(0.0, F32, target.vl), acc)
     with q.loop(b.mul(blocks, i64(UNROLL)), step=UNROLL) as k:
@@ -43,13 +46,14 @@ def short_loop(
 
 
 def _assembly(
-    q: Emit, target: Target, mr: int, nv: int, pointers: list[ir.Value], counts: list[ir.Value], ahead: int
+    q: Emit, target: Target, tile: Tile, pointers: list[ir.Value], counts: list[ir.Value], ahead: int
 ) -> list[ir.Value]:
     """The same as assembly with its loops, which LLVM would unroll."""
-    total, width, item = mr * nv, target.vector, FMA.item
-    held = (
-        0 if mr == 1 else min(nv, target.registers - total - 1)
-    )  # weight vectors in registers; the others from memory
+    mr, nv, row, width, item = tile.mr, tile.nv, target.vector, tile.weights, tile.item
+    total, converts = mr * nv, width != target.vector
+    assert mr == 1 or not converts, mr
+    # weight vectors in registers; the others from memory
+    held = min(nv, target.registers - total - 1) if mr > 1 or converts else 0
     vectors = total + held + 1
     spread, x, w, left, step, xk, turns = (f"${vectors - 1 + i}" for i in range(7))
     lines = [f"vxorps ${i}, ${i}, ${i}" for i in range(total)]
@@ -61,11 +65,15 @@ def _assembly(
         at = [f"{(u * nv + j) * width}({w})" for j in range(nv)]
         if ahead:
             lines += [f"prefetcht0 {u * nv * width + line + ahead}({w})" for line in range(0, nv * width, CACHE_LINE)]
-        lines += [f"vmovups {at[j]}, ${total + j}" for j in range(held)]
+        lines += [line for j in range(held) if not converts for line in tile.load_assembly(at[j], f"${total + j}")]
         for m in range(mr):
-            lines.append(f"vbroadcastss {m * width + u * item}({xk}), {spread}")
+            lines.append(f"vbroadcastss {m * row + u * item}({xk}), {spread}")
             weights = [f"${total + j}" if j < held else at[j] for j in range(nv)]
-            lines += [f"vfmadd231ps {weights[j]}, {spread}, ${m * nv + j}" for j in range(nv)]
+            for j in range(nv):
+                if converts:
+                    weights[j] = f"${total + j % held}"
+                    lines += tile.load_assembly(at[j], weights[j])
+                lines += tile.multiply_assembly(weights[j], spread, f"${m * nv + j}", [])
     lines += [f"add $${unroll * nv * width}, {w}", f"add $${unroll * item}, {xk}", f"dec {turns}", "jnz 1b"]
     lines += [f"add {step}, {x}", f"test {left}, {left}", "jnz 2b"]
     kinds = [ir.VectorType(F32, target.vl)] * vectors + [I64] * 6

@@ -22,9 +22,12 @@ WEIGHTS_AHEAD = 8192
 NO_FETCH = -1
 
 
-def max_rows(target: Target, nv: int) -> int:
-    """The most rows of a tile with nv vectors: accumulators, nv weight vectors (at least one) and a broadcast must fit."""
-    free = target.registers - 1
+def max_rows(target: Target, nv: int, registers: int | None = None) -> int:
+    """The most rows of a tile with nv vectors: accumulators, nv weight vectors (at least one) and a broadcast must fit.
+
+    registers: that it may fill, by default all.
+    """
+    free = (registers or target.registers) - 1
     return max(1, (free - min(nv, 2)) // nv)
 
 

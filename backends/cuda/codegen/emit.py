@@ -11,6 +11,7 @@ from llvmlite import ir
 from graphc.backends.llvm.emit import F32, F64, I8, I32, I64, Emit, memory_type
 
 GLOBAL = 1  # the address space that argument blocks and tensors are in: its loads and stores need not look for theirs
+CONSTANT = 4  # that of constants
 
 LIBDEVICE = {"roundeven": "rint", "fmuladd": "fma"} | {n: n for n in ("fabs", "floor", "ceil", "trunc", "sqrt", "fma")}
 WIDEST, WORD = 16, 4  # bytes of one load or store, and of a register
@@ -27,17 +28,18 @@ class CudaEmit(Emit):
     def converts_half(self) -> bool:
         return True
 
+    @property
+    def permutes_bytes(self) -> bool:
+        return False
+
+    def constant_bytes(self, data: bytes, space: int = CONSTANT) -> ir.Value:
+        return super().constant_bytes(data, space)
+
     def slot(self, block: ir.Value, index: int) -> ir.Value:
-        return self.fixed(self.offset(block, 8 * index), I64)
+        return self.load_fixed(self.offset(block, 8 * index), I64, 1)
 
     def slot_f32(self, block: ir.Value, index: int) -> ir.Value:
-        return self.fixed(self.offset(block, 8 * index), F32)
-
-    def fixed(self, pointer: ir.Value, element: ir.Type) -> ir.Value:
-        """An element that no thread writes while the kernel runs: it is read once, whatever is stored between its uses."""
-        found = self.load_raw(pointer, element, 1)
-        found.set_metadata("invariant.load", self.b.module.add_metadata([]))
-        return found
+        return self.load_fixed(self.offset(block, 8 * index), F32, 1)
 
     def load_raw(self, pointer: ir.Value, element: ir.Type, lanes: int) -> ir.Value:
         kind = self.vector(element, lanes)

@@ -45,7 +45,13 @@ def lower_byte_product(lo: CudaLowering, group: Group) -> None:
         left_batch=_padded(of_left, 0), right_batch=_padded(of_right, 0),
     )  # fmt: skip
     kernel = ByteProduct(tile)
-    info = replace(info, kernel=str(kernel), algorithm=f"tiles of {tile}", reason=f"{m}x{depth} by {depth}x{n}")
+    info = replace(
+        info,
+        kernel=str(kernel),
+        algorithm=f"tiles of {tile}",
+        reason=f"{m}x{depth} by {depth}x{n}",
+        type="uint8 x int8",
+    )
     lo.emit(kernel, args, info, writes=[out.ref])
 
 

@@ -40,11 +40,11 @@ def step(algorithm: str, flops: int = 10**9, nbytes: int = 4) -> StepInfo:
 
 def test_limits_are_those_of_this_gpu(late: State, small_copies: None):
     limits, known = roofline(gpu(0)), card_of((9, 0))
-    assert limits.flops == 4 * 1.5e9 * known.float32_per_clock  # the double's multiprocessors and clock
+    assert limits.float32 == 4 * 1.5e9 * known.float32_per_clock  # the double's multiprocessors and clock
     assert limits.card.l2 == 32 << 20 and limits.rates[0][0] == 32 << 20
     card = limits.card
     rates = {
-        "tiles of 64x64": limits.flops,
+        "tiles of 64x64": limits.float32,
         tensor_cores("float16", 1): card.half,
         f"{tensor_cores('bfloat16', 1)}, wgmma": card.half / known.mma,
         tensor_cores("float32", 3): card.tf32 / 3,

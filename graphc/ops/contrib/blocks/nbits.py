@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.graph import Builder, Value
 from graphc.op import Attr, Call, Case, Const, Tensor
-from graphc.ops.block_product import fits, packed_scales, packed_weights
+from graphc.ops.block_product import LARGEST, emit_block_product, emit_rounded, fits
 from graphc.ops.contract import differ, require_dtype, require_same_dtype
 from graphc.ops.contrib.attention import expect
 from graphc.ops.contrib.blocks.bits import UINT8, bytes_of, emit_unpacked, unpacked
@@ -18,7 +18,6 @@ from graphc.ops.precision import FLOAT32, widen
 from graphc.types import Dim, TensorType, prod
 
 A, B, SCALES, ZEROS, GROUPS, BIAS = range(6)
-LARGEST = 256  # block of the first operand that is rounded by itself
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -137,27 +136,11 @@ def _of_groups(b: Builder, x: Value, index: Value, shape) -> Value:
     return b.add("Gather", b.add("Reshape", x, b.constant(shape, np.int64)), index, axis=1) if x.shape else x
 
 
-def emit_rounded(b: Builder, a: Value, size: int) -> Value:
-    """a with each block of the last axis rounded to whole steps of its largest magnitude / 127."""
-    lead, k = [0] * (len(a.shape) - 1), a.shape[-1]
-    padded = k + -k % size
-    if padded != k:
-        pads = [0] * (2 * len(a.shape) - 1) + [padded - k]
-        a = b.add("Pad", a, b.constant(pads, np.int64), b.constant(0, a.dtype))
-    blocks = b.add("Reshape", a, b.constant([*lead, padded // size, size], np.int64))
-    largest = b.add("ReduceMax", b.add("Abs", blocks), b.constant([-1], np.int64), keepdims=True)
-    step = b.add("Div", largest, b.constant(127, a.dtype))
-    nothing = b.add("Equal", step, b.constant(0, a.dtype))
-    steps = b.add("Round", b.add("Div", blocks, b.add("Where", nothing, b.constant(1, a.dtype), step)))
-    flat = b.add("Reshape", b.add("Mul", steps, step), b.constant([*lead, padded], np.int64))
-    return flat if padded == k else b.add("Slice", flat, *(b.constant([i], np.int64) for i in (0, k, -1)))
-
-
-def _packed(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
-    """Weights and scales of BlockProduct; None where they are not constants, or it has no such."""
+def _numbers(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Weights [N, K], scales and zero points [N, blocks] of BlockProduct; None where they are not constants, or it has no such."""
     attrs, bits = call.attrs, max(call.attrs.bits, 4)
     constant = all(v is None or v.is_const for v in call.inputs[B : ZEROS + 1])
-    if not constant or call.has(GROUPS) or not fits(attrs.K, attrs.N, bits):
+    if not constant or call.has(GROUPS) or not fits(attrs.K, bits, attrs.block_size):
         return None
     packed, scales = (call.inputs[i].data for i in (B, SCALES))
     n, count = attrs.N, _blocks(attrs)
@@ -166,29 +149,23 @@ def _packed(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
     if zeros.dtype == UINT8:
         zeros = unpacked(zeros.reshape(n, -1), attrs.bits)[:, :count]
     zeros = np.broadcast_to(zeros.reshape(n, -1) if zeros.size > 1 else zeros, (n, count))
-    scales = scales.reshape(n, count).astype(np.float32)
-    return packed_weights(q, bits), packed_scales(scales, zeros.astype(np.float32))
+    return q, scales.reshape(n, count).astype(np.float32), zeros.astype(np.float32)
 
 
 def emit_in_blocks(b: Builder, call: Call) -> Value | None:
     """The product with weights that stay in blocks, for any dims of the first operand; None where it has none such."""
     a = call.inputs[A]
-    packed = _packed(call) if a.type is not None and a.dtype != np.float64 else None
-    if packed is None:
+    numbers = _numbers(call) if a.type is not None and a.dtype != np.float64 else None
+    if numbers is None:
         return None
-    operands, bits = (b.constant(v) for v in packed), max(call.attrs.bits, 4)
-    return _emit_around(
-        b, call, lambda x: b.add("BlockProduct", x, *operands, bits=bits, block_size=call.attrs.block_size)
-    )
+    bits, size, rounds = max(call.attrs.bits, 4), call.attrs.block_size, _is_rounded(call)
+    return _emit_around(b, call, lambda x: emit_block_product(b, x, *numbers, bits, size, rounds))
 
 
 def _emit_around(b: Builder, call: Call, product: Callable[[Value], Value]) -> Value:
     """What comes before and behind the product."""
-    a, attrs = call.inputs[A], call.attrs
-    x = b.add("Cast", a, to=_wide(a.dtype))
-    if _is_rounded(call):
-        x = emit_rounded(b, x, min(attrs.block_size, LARGEST))
-    y = product(x)
+    a = call.inputs[A]
+    y = product(b.add("Cast", a, to=_wide(a.dtype)))
     if call.has(BIAS):
         y = b.add("Add", y, b.add("Cast", call.inputs[BIAS], to=y.dtype))
     return b.add("Cast", y, to=a.dtype)
@@ -203,8 +180,13 @@ def _expand(b: Builder, call: Call) -> Value:
     found = emit_in_blocks(b, call)
     if found is not None:
         return found
-    weights = _emit_weights(b, call, _wide(call.dtype(A)))
-    return _emit_around(b, call, lambda x: b.add("MatMul", x, b.add("Transpose", weights, perm=(1, 0))))
+    weights = b.add("Transpose", _emit_weights(b, call, _wide(call.dtype(A))), perm=(1, 0))
+
+    def product(x: Value) -> Value:
+        rounded = emit_rounded(b, x, min(call.attrs.block_size, LARGEST)) if _is_rounded(call) else x
+        return b.add("MatMul", rounded, weights)
+
+    return _emit_around(b, call, product)
 
 
 def _cases() -> list[Case]:
