@@ -65,8 +65,8 @@ SHAPE_FREE: tuple[Pass, ...] = (
 )
 
 NOT_PORTABLE = (
-    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions),
-    *(block_weights, decoded_weights),
+    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, block_weights),
+    decoded_weights,
 )
 
 # Those of them whose results any reader of ONNX knows, and that leave integers of a quantised model alone.

@@ -12,7 +12,21 @@ from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import Sweep
 from graphc.quantizer.placement import is_product, weight_axis
 
-__all__ = ["Rebuilt", "layers_of", "relative_error", "rows", "size_of", "unrows", "weight_axis", "weights_of"]
+__all__ = [
+    "NOT_FINITE",
+    "Rebuilt",
+    "layers_of",
+    "is_finite",
+    "relative_error",
+    "rows",
+    "size_of",
+    "unrows",
+    "weight_axis",
+    "weights_of",
+]
+
+
+NOT_FINITE = "its weights are not finite"
 
 
 def layers_of(graph: Graph, keep: Collection[str] = ()) -> list[Node]:
@@ -42,6 +56,11 @@ def relative_error(w: np.ndarray, other: np.ndarray) -> float:
     norm = float(np.linalg.norm(w.astype(np.float64)))
     difference = float(np.linalg.norm(w.astype(np.float64) - other))
     return difference / norm if norm else float(difference > 0)
+
+
+def is_finite(node: Node) -> bool:
+    """Are a layer's weights numbers that can be ranked?"""
+    return bool(np.isfinite(weights_of(node).data).all())
 
 
 def size_of(v: Value) -> int:

@@ -18,7 +18,16 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import remove_dead
-from graphc.shrinker.layers import Rebuilt, layers_of, relative_error, size_of, weight_axis, weights_of
+from graphc.shrinker.layers import (
+    NOT_FINITE,
+    Rebuilt,
+    is_finite,
+    layers_of,
+    relative_error,
+    size_of,
+    weight_axis,
+    weights_of,
+)
 from graphc.shrinker.report import LayerReport
 
 Factors = tuple[np.ndarray, np.ndarray]
@@ -75,8 +84,8 @@ class LowRank:
     def _best(self, node: Node) -> Split | str:
         """The way with the fewest multiply-adds, or why none pays."""
         w = weights_of(node).data
-        if not np.isfinite(w).all():
-            return "its weights are not finite"
+        if not is_finite(node):
+            return NOT_FINITE
         if node.op.name in ("Gemm", "MatMul"):
             ways, work = [_dense(node, self.error)], w.size
         elif node.op.name != "Conv" or node.attrs["group"] != 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from graphc.graph import Graph, Node, Value
 from graphc.op import Family
 from graphc.quantizer.placement import is_product, weight_axis
+from graphc.shrinker.layers import NOT_FINITE, is_finite
 
 POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")
 FLAT = ("Reshape", "Flatten", "Squeeze")
@@ -112,6 +113,8 @@ def _whole(node: Node, graph: Graph) -> str:
     """Why the channels of a layer can't be told apart, or ''."""
     if node.output.type is None:
         return "its shape is not known"
+    if not is_finite(node):
+        return NOT_FINITE
     if node.attrs.get("group", 1) != 1:
         return "its channels are in groups"
     return "other nodes read its weights, too" if _shared(node, graph) else ""

@@ -9,7 +9,16 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import remove_dead
-from graphc.shrinker.layers import Rebuilt, layers_of, relative_error, size_of, weight_axis, weights_of
+from graphc.shrinker.layers import (
+    NOT_FINITE,
+    Rebuilt,
+    is_finite,
+    layers_of,
+    relative_error,
+    size_of,
+    weight_axis,
+    weights_of,
+)
 from graphc.shrinker.report import LayerReport
 
 
@@ -41,7 +50,7 @@ def stored(graph: Graph, keep: Collection[str], form: Form) -> tuple[Graph, tupl
         weights, axis = weights_of(node), weight_axis(node)
         again = (weights, axis) in known
         if not again:
-            known[weights, axis] = _replaced(sweep, node, form(weights.data, axis))
+            known[weights, axis] = _replaced(sweep, node, form)
         value, report = known[weights, axis]
         if again:
             report = LayerReport(node.name, node.op.name, report.made, report.kept, report.error)
@@ -51,12 +60,15 @@ def stored(graph: Graph, keep: Collection[str], form: Form) -> tuple[Graph, tupl
     return remove_dead(sweep.finish()), tuple(reports)
 
 
-def _replaced(sweep: Rebuilt, node: Node, form: Stored) -> tuple[Value, LayerReport]:
+def _replaced(sweep: Rebuilt, node: Node, form: Form) -> tuple[Value, LayerReport]:
     weights = weights_of(node)
     before = size_of(weights)
-    least = form.size if form.coded is None else min(form.size, form.coded)
+    if not is_finite(node):
+        return weights, LayerReport(node.name, node.op.name, kept=NOT_FINITE, bytes=(before, before))
+    new = form(weights.data, weight_axis(node))
+    least = new.size if new.coded is None else min(new.size, new.coded)
     if least >= before:
         return weights, LayerReport(node.name, node.op.name, kept="it would take no less", bytes=(before, before))
-    error = relative_error(weights.data, form.floats)
-    report = LayerReport(node.name, node.op.name, form.made, "", error, (before, form.size), form.coded)
-    return form.build(sweep, weights.name), report
+    error = relative_error(weights.data, new.floats)
+    report = LayerReport(node.name, node.op.name, new.made, "", error, (before, new.size), new.coded)
+    return new.build(sweep, weights.name), report

@@ -98,3 +98,14 @@ def test_models_that_are_refused():
         shrink(quantized, [Codebook(4)])
     with pytest.raises(InputError, match="no input 'z'"):
         shrink(graph, [Codebook(4)], {"z": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "options", [{"channels": 0.5}, {"low_rank": 0.5}, {"sparse": 0.5}, {"codebook": 2}, {"signs": "ternary"}]
+)
+def test_weights_that_are_not_finite(options: dict):
+    b = Net()
+    w = np.full((8, 3, 1, 1), np.nan, np.float32)
+    graph = b.build({"y": b.conv(b.add("Conv", b.image(), b.constant(w), name="layer"), 4)})
+    (step,) = shrink(graph, methods_of(**options)).report.steps
+    assert step.layers[0].name == "layer" and step.layers[0].kept == "its weights are not finite"
