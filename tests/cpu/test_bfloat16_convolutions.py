@@ -133,7 +133,13 @@ def in_float32_between(b: Builder, x):
     return b.add("Conv", y, b.constant(weights(9, 32, 1, 1)))
 
 
-NETWORKS = (residual, dense_block, squeeze_excite, with_a_constant, in_float32_between)
+def dilated_pool(b: Builder, x):
+    """A MaxPool of bfloat16 has no kernel then: it is in float32."""
+    y = b.add("MaxPool", b.add("Conv", x, b.constant(weights(16, 3, 1, 1))), kernel_shape=(2, 2), dilations=(2, 2))
+    return b.add("Conv", y, b.constant(weights(5, 16, 1, 1)))
+
+
+NETWORKS = (residual, dense_block, squeeze_excite, with_a_constant, in_float32_between, dilated_pool)
 
 
 def network(make, shape: tuple[Any, ...] = (2, 3, 12, 14)) -> Graph:
