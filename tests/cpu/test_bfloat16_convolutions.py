@@ -176,6 +176,21 @@ def test_means_and_maxima_have_kernels(make):
 
 
 @without_pairs
+def test_channels_that_do_not_fill_a_block(monkeypatch):
+    """Of 33 channels side by side, blocks of 16 are not copied whole: they would take what is behind the pixel, or the image."""
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    b = Builder("gate")
+    y = b.add("MaxPool", b.input("x", "float32", (1, 33, 4)), kernel_shape=(1,))
+    s = b.add("Relu", b.add("Conv", b.add("GlobalAveragePool", y), b.constant(weights(16, 33, 1))))
+    s = b.add("Sigmoid", b.add("Conv", s, b.constant(weights(33, 16, 1))))
+    y = b.add("Mul", y, s)
+    graph = b.build({"y": b.add("Sub", y, b.add("ReduceMean", y, b.constant([2], np.int64)))})
+    x = np.random.default_rng(6).standard_normal((1, 33, 4)).astype(np.float32)
+    want = interpret(graph, {"x": x})["y"]
+    np.testing.assert_allclose(compiled(graph).run({"x": x})["y"], want, atol=4 * STEP * np.abs(want).max(), rtol=0)
+
+
+@without_pairs
 @pytest.mark.parametrize("make", [residual, squeeze_excite])
 def test_one_plan_for_many_sizes(make):
     graph = network(make, ("n", 3, "h", "w"))
