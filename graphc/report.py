@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from graphc.dtypes import BY_NAME, FLOAT32
+from graphc.dtypes import BY_NAME, FLOAT32, Element
 from graphc.errors import GraphcError, UnsupportedError
 from graphc.sizes import hint_of
 from graphc.types import Shape
@@ -84,6 +84,11 @@ def type_of(steps: Iterable[StepInfo]) -> str:
     return max(amounts, key=amounts.__getitem__, default="")
 
 
+def _like(a: Element, b: Element) -> bool:
+    """The same type, but for the sign of integers."""
+    return a is b or (a.bits == b.bits and {a.family, b.family} <= {"int", "uint"})
+
+
 @dataclass(frozen=True)
 class Roofline:
     """What a machine can do at most.
@@ -101,11 +106,15 @@ class Roofline:
         return max(step.flops / self.flops_of(step), step.nbytes / rate)
 
     def flops_of(self, step: StepInfo) -> float:
-        """Operations per second of what a step multiplies. Where that has no row: of float32, which weights that are decoded become,
-        and of which a vector has more than of wider types."""
+        """Operations per second of what a step multiplies. Where that has no row: weights that are decoded are multiplied as other
+        products of such rows are; all else is computed as float32, of which a vector has more than of wider types."""
         if step.type in self.peaks:
             return self.peaks[step.type]
-        element = BY_NAME.get(step.type.partition(" x ")[0], FLOAT32)
+        first, decoded, _ = step.type.partition(" x ")
+        element = BY_NAME.get(first, FLOAT32)
+        alike = [n for n in self.peaks if decoded and _like(element, BY_NAME[n.partition(" x ")[0]])]
+        if alike:
+            return self.peaks[alike[0]]
         return self.peaks[FLOAT32.name] * FLOAT32.item / max(FLOAT32.item, element.item)
 
     def about(self, threads: int) -> str:

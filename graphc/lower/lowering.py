@@ -195,7 +195,7 @@ class Lowering(Verbs):
 
     def moving(self, group: Group, nbytes: int, reason: str = "") -> StepInfo:
         """Of a copy beside a group's main step: of so many bytes, which are read and written."""
-        return replace(self.info(group, "copy_strided", "", reason), flops=0, nbytes=2 * nbytes)
+        return replace(self.info(group, "copy_strided", "", reason), flops=0, nbytes=2 * nbytes, type="")
 
     def made(self, values: Iterable[Value]) -> None:
         """The steps so far have made these values."""

@@ -2,10 +2,9 @@
 
     QuantizeLinear(f(DequantizeLinear(x))) = ByteTable(x),
 
-where f is made of elementwise operators whose other operands are single constants, as activations are; so do QLinearSigmoid and
-its like. The results are computed here, by
-the operators' references, so that they are exactly those of the graph as it was written. It runs before other passes move scales,
-for backends that look bytes up quickly.
+where f is made of elementwise operators whose other operands are single constants, as activations are; so do QLinearSigmoid and its
+like. The results are computed here, by the operators' references, so that they are exactly those of the graph as it was written. It
+runs before other passes move scales, for backends that look bytes up quickly.
 """
 
 from __future__ import annotations

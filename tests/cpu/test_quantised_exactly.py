@@ -23,7 +23,7 @@ from graphc.types import dtype_from_name
 
 TARGETS = offered("cpu", "cpu:avx2", "cpu:portable")
 KINDS = ("uint8", "int8")
-FEW, MANY = 8, 400
+FEW, MANY = 3, 400
 EXACT = 1 << 24  # up to which whole numbers are exact in float32
 draws = st.data()
 

@@ -191,7 +191,7 @@ def test_a_recipe_says_everything(monkeypatch: pytest.MonkeyPatch):
     """What is found under a recipe is what would be packed now, for random models with many layers."""
     pack, seen, found = WeightStore.pack, {}, []
 
-    def checked(store, source, recipe, make, name="weights"):
+    def checked(store, source, recipe, make, *named, **others):
         sources = source if isinstance(source, tuple) else (source,)
         key = (id(store), *map(id, sources), recipe)
         data = make()
@@ -199,7 +199,7 @@ def test_a_recipe_says_everything(monkeypatch: pytest.MonkeyPatch):
             found.append(recipe[0])
             assert data.tobytes() == seen[key], recipe
         seen[key] = data.tobytes()
-        return pack(store, source, recipe, make, name)
+        return pack(store, source, recipe, make, *named, **others)
 
     monkeypatch.setattr(WeightStore, "pack", checked)
     kept = []  # stores and arrays: ids stay unique

@@ -46,7 +46,7 @@ def _supported(node: Node, target: Target) -> str | None:
 @lowers("BlockProduct", supported=_supported)
 def lower_block_product(lo: CpuLowering, group: Group) -> None:
     node = group.nodes[0]
-    bits, size = node.attrs["bits"], node.attrs["block_size"]
+    bits, size, zero, rounds = (node.attrs[name] for name in ("bits", "block_size", "zero", "rounds"))
     codes, weights = BY_NAME[f"uint{bits}"], node.inputs[1]
     if weights.is_const and weights not in lo.storage:
         lo.place(weights, Ref(lo.weights.dense(weights, codes)))
@@ -54,7 +54,6 @@ def lower_block_product(lo: CpuLowering, group: Group) -> None:
     y = lo.write(node.output)
     if 0 in node.output.shape:
         return
-    bits, size, zero, rounds = (node.attrs[name] for name in ("bits", "block_size", "zero", "rounds"))
     (groups, steps, *of_step), (_, blocks, numbers, _), k = w.type.extents, s.type.extents, a.type.extents[-1]
     assert tuple(of_step) == (COLUMNS, WORD)
     m, most = math.prod(node.output.type.extents[:-1]), SUMS * min(lo.target.vl, COLUMNS) // COLUMNS
