@@ -2,7 +2,7 @@
 # llvmlite's IR has no bfloat16, and the instructions on it can be called all the same: by the signatures that they had before LLVM had the type.
 #
 # llvmlite.ir has HalfType, FloatType and DoubleType only, and LLVM's intrinsics of AVX512_BF16 take and give vectors of bfloat. A module that
-# declares them as LLVM 8 to 15 did, with bfloat as the bits of integers, is no error: the parser's auto-upgrade rewrites the declarations and
+# declares them as LLVM did before it had bfloat there, as the bits of integers, is no error: the parser's auto-upgrade rewrites the declarations and
 # puts bitcasts around the calls. So vdpbf16ps takes <16 x i32> (two numbers to a word) and vcvtneps2bf16 gives <16 x i16>, which llvmlite can say.
 # There is no note of it.
 #
