@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,24 +54,25 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Bfloat16Convolutions:
-    """compiles: has the backend a kernel for a ConvPairs? wanted: is a Conv to be one?"""
+    """compiles: has the backend a kernel for a ConvPairs, or for what moves bfloat16? wanted: is a Conv to be one?"""
 
     compiles: Callable[[Node], bool]
     wanted: Callable[[Node], bool] = lambda node: True
     name: str = "bfloat16_convolutions"
 
     def __call__(self, graph: Graph, log: Log | None = None) -> Graph:
-        pairs = self._chosen(graph)
+        moves = {node for node in graph.nodes if self._moves(node)}
+        pairs = self._chosen(graph, moves)
         if not pairs:
             return graph
-        turn = _Turn(graph, pairs, _rounded(graph, pairs))
+        turn = _Turn(graph, pairs, moves, _rounded(graph, pairs, moves))
         for node in graph.nodes:
             turn.take(node)
             if log is not None and node in pairs:
                 log.add(LogEntry(self.name, "in bfloat16", node.op.name, node.name))
         return remove_dead(turn.finish())
 
-    def _chosen(self, graph: Graph) -> dict[Node, Pairs]:
+    def _chosen(self, graph: Graph, moves: Set[Node]) -> dict[Node, Pairs]:
         """Convolutions, and means of what they lead to."""
         found: dict[Node, Pairs] = {}
         behind: set[Value] = set()  # convolutions in bfloat16, through what keeps their results in place
@@ -83,7 +84,7 @@ class Bfloat16Convolutions:
                 made = self._of_mean(node)
             if made is not None:
                 found[node] = made
-            if made is not None or ((node.op.elementwise or _moves(node)) and not behind.isdisjoint(node.operands)):
+            if made is not None or ((node.op.elementwise or node in moves) and not behind.isdisjoint(node.operands)):
                 behind.update(node.outputs)
         return found
 
@@ -109,16 +110,23 @@ class Bfloat16Convolutions:
 
     def _checked(self, node: Node, made: Pairs) -> Pairs | None:
         """None where there is no kernel for it."""
-        x = node.inputs[0]
+        return made if self._has_kernel("ConvPairs", node.inputs[:1], (made.weights,), made.attrs) else None
+
+    def _moves(self, node: Node) -> bool:
+        if node.op.name not in MOVES or len(node.outputs) > 1 or not _is_float(node.output):
+            return False
+        parts = _sources(node)
+        return self._has_kernel(node.op.name, parts, node.inputs[len(parts) :], node.attrs)
+
+    def _has_kernel(
+        self, op: str, narrow: Sequence[Value], others: Sequence[Value | None], attrs: Mapping[str, Any]
+    ) -> bool:
+        """narrow: operands that are to be bfloat16."""
+        operands = [Value(v.name, v.type.with_dtype(BFLOAT16)) for v in narrow]
         try:
-            conv = make_node("ConvPairs", (Value(x.name, x.type.with_dtype(BFLOAT16)), made.weights), made.attrs)
+            return self.compiles(make_node(op, (*operands, *others), dict(attrs)))
         except GraphcError:
-            return None
-        return made if self.compiles(conv) else None
-
-
-def _moves(node: Node) -> bool:
-    return node.op.name in MOVES and len(node.outputs) == 1 and _is_float(node.output)
+            return False
 
 
 def _is_float(v: Value) -> bool:
@@ -130,7 +138,7 @@ def _sources(node: Node) -> tuple[Value, ...]:
     return node.operands if node.op.name == "Concat" else node.operands[:1]
 
 
-def _rounded(graph: Graph, pairs: Mapping[Node, Pairs]) -> set[Value]:
+def _rounded(graph: Graph, pairs: Mapping[Node, Pairs], moves: Set[Node]) -> set[Value]:
     """What convolutions in bfloat16 read, directly or moved, and images on the way there that go through memory."""
     found: set[Value] = set()
     leads: set[Value] = set()  # to such a convolution, through elementwise operators
@@ -140,22 +148,22 @@ def _rounded(graph: Graph, pairs: Mapping[Node, Pairs]) -> set[Value]:
     for node in reversed(graph.nodes):
         if node in pairs:
             found.add(node.inputs[0])
-        elif _moves(node) and node.output in found:
+        elif node in moves and node.output in found:
             found.update(v for v in _sources(node) if not v.is_const)
         elif node.op.elementwise and not leads.union(found).isdisjoint(node.outputs):
             images = [v for v in node.operands if v in makers and _is_float(v) and v.shape == node.output.shape]
             leads.update(images)
             last = max(images, key=order.__getitem__, default=None)
-            found.update(v for v in images if v is not last or readers[v] or _moves(makers[v]))
+            found.update(v for v in images if v is not last or readers[v] or makers[v] in moves)
     return found
 
 
 class _Turn(Sweep):
     """The sweep. narrow: the bfloat16 value that one in float32 stands for."""
 
-    def __init__(self, graph: Graph, pairs: Mapping[Node, Pairs], rounded: set[Value]) -> None:
+    def __init__(self, graph: Graph, pairs: Mapping[Node, Pairs], moves: Set[Node], rounded: Set[Value]) -> None:
         super().__init__(graph)
-        self.pairs, self.rounded = pairs, rounded
+        self.pairs, self.moves, self.rounded = pairs, moves, rounded
         self.narrow: dict[Value, Value] = {}
         for v in graph.inputs:
             self._round(v, v)
@@ -164,7 +172,7 @@ class _Turn(Sweep):
         self.prefix, self.source = f"{node.name or node.outputs[0].name}/", node.source
         if node in self.pairs:
             self.stands_for(node.output, self._convolved(node, self.pairs[node]))
-        elif _moves(node) and node.output in self.rounded:
+        elif node in self.moves and node.output in self.rounded:
             parts = [self._narrow(v) for v in _sources(node)]
             others = map(self, node.inputs[len(parts) :])
             moved = self.add(node.op, *parts, *others, name=f"{node.name}/bfloat16", **node.attrs)

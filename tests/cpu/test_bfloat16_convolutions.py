@@ -133,7 +133,13 @@ def in_float32_between(b: Builder, x):
     return b.add("Conv", y, b.constant(weights(9, 32, 1, 1)))
 
 
-NETWORKS = (residual, dense_block, squeeze_excite, with_a_constant, in_float32_between)
+def dilated_pool(b: Builder, x):
+    """A MaxPool of bfloat16 has no kernel then: it is in float32."""
+    y = b.add("MaxPool", b.add("Conv", x, b.constant(weights(16, 3, 1, 1))), kernel_shape=(2, 2), dilations=(2, 2))
+    return b.add("Conv", y, b.constant(weights(5, 16, 1, 1)))
+
+
+NETWORKS = (residual, dense_block, squeeze_excite, with_a_constant, in_float32_between, dilated_pool)
 
 
 def network(make, shape: tuple[Any, ...] = (2, 3, 12, 14)) -> Graph:
@@ -167,6 +173,21 @@ def test_a_network(make):
 @pytest.mark.parametrize("make", NETWORKS)
 def test_means_and_maxima_have_kernels(make):
     assert not any(s.host for s in compiled(network(make)).plan().steps)
+
+
+@without_pairs
+def test_channels_that_do_not_fill_a_block(monkeypatch):
+    """Of 33 channels side by side, blocks of 16 are not copied whole: they would take what is behind the pixel, or the image."""
+    monkeypatch.setenv("GRAPHC_CHECK", "memory")
+    b = Builder("gate")
+    y = b.add("MaxPool", b.input("x", "float32", (1, 33, 4)), kernel_shape=(1,))
+    s = b.add("Relu", b.add("Conv", b.add("GlobalAveragePool", y), b.constant(weights(16, 33, 1))))
+    s = b.add("Sigmoid", b.add("Conv", s, b.constant(weights(33, 16, 1))))
+    y = b.add("Mul", y, s)
+    graph = b.build({"y": b.add("Sub", y, b.add("ReduceMean", y, b.constant([2], np.int64)))})
+    x = np.random.default_rng(6).standard_normal((1, 33, 4)).astype(np.float32)
+    want = interpret(graph, {"x": x})["y"]
+    np.testing.assert_allclose(compiled(graph).run({"x": x})["y"], want, atol=4 * STEP * np.abs(want).max(), rtol=0)
 
 
 @without_pairs

@@ -16,9 +16,12 @@ from graphc.types import TensorType
 
 def _channels_last(node: Node) -> str:
     """Channels that fill their blocks are copied a block of a pixel at a time, where they are innermost on the other side."""
+    return "" if not _fills_blocks(node) else "read" if node.output.type.layout else "write"
+
+
+def _fills_blocks(node: Node) -> bool:
     x, out = node.inputs[0].type, node.output.type
-    whole = x.rank > 2 and x.shape[1] % (out if out.layout else x).blocks.c == 0
-    return "" if not whole else "read" if out.layout else "write"
+    return x.rank > 2 and x.shape[1] % (out if out.layout else x).blocks.c == 0
 
 
 @lowers("Reorder", aliases=True, channels_last=_channels_last)
@@ -26,7 +29,7 @@ def lower_reorder(lo: CpuLowering, group: Group) -> None:
     (node,) = group.nodes
     x, out = node.inputs[0], node.output
     assert not (x.type.layout and out.type.layout), f"{x.type} -> {out.type}"
-    if out.type.layout and lo.strided(x).channels_last or out in lo.channels_last:
+    if _fills_blocks(node) and (out.type.layout and lo.strided(x).channels_last or out in lo.channels_last):
         _between_pixels(lo, group, lo.strided(x), lo.write(out))
         return
     source = lo.read(x)
