@@ -67,17 +67,12 @@ class CpuOptions:
             )
             raise InputError(f"precision must be {', '.join(map(repr, PRECISIONS))}, not {precision!r}", hint=hint)
         isa = request.variant or None
-        if isa or precision == "bf16":
+        if isa:
             from graphc.backends.cpu.target import detect
 
-            target = detect(
-                isa
-            )  # a name that this CPU lacks is an error now; the default is looked up when code is made
-            if precision == "bf16" and not target.dots_bfloat16:
-                raise UnsupportedError(
-                    f"precision 'bf16' needs AVX-512 with BF16, which {target} of this CPU ({target.cpu}) lacks",
-                    hint="'bf16-weights' keeps weights in bfloat16 and multiplies in float32, on any CPU",
-                )
+            detect(isa)  # a name that this CPU lacks is an error now; the default is looked up when code is made
+        if precision == "bf16":
+            _require_bfloat16(isa)
         disabled = without(frozenset(request.disabled))
         return cls(isa, threads or cpu_count(), int(winograd), tune, disabled, precision)
 
@@ -85,6 +80,20 @@ class CpuOptions:
         """What plans depend on besides the graph. (`detect` would load LLVM.)"""
         facts = {"isa": self.isa or os.environ.get("GRAPHC_ISA"), "disabled": sorted(self.disabled)}
         return ["cpu", asdict(self) | facts, machine()]
+
+
+def _require_bfloat16(isa: str | None) -> None:
+    """Raises UnsupportedError where no instruction multiplies bfloat16. (`detect` would load LLVM, which a kept plan does without.)"""
+    if (isa or os.environ.get("GRAPHC_ISA") or "avx512") == "avx512" and "avx512_bf16" in machine():
+        return
+    from graphc.backends.cpu.target import detect
+
+    target = detect(isa)
+    if not target.dots_bfloat16:
+        raise UnsupportedError(
+            f"precision 'bf16' needs AVX-512 with BF16, which {target} of this CPU ({target.cpu}) lacks",
+            hint="'bf16-weights' keeps weights in bfloat16 and multiplies in float32, on any CPU",
+        )
 
 
 @lru_cache(maxsize=1)

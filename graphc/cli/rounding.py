@@ -17,6 +17,7 @@ from graphc.types import TensorType
 
 UNITS = 8  # in the last place, by which numbers are moved: sums in another order
 TRIALS = 3
+BFLOAT16 = 2.0**-8  # a step of bfloat16, over a number
 SECONDS = 60  # after which no further trial of a whole graph begins
 OWN = 3  # times what the reference moves by: a difference up to that is explained
 
@@ -42,17 +43,24 @@ def _typed(value: Any, t: Any) -> Any:
     return value
 
 
-def excused(node: Node, index: int, actual: Any, operands: Sequence[np.ndarray | None], tolerance: float) -> bool:
+def excused(
+    node: Node,
+    index: int,
+    actual: Any,
+    operands: Sequence[np.ndarray | None],
+    tolerance: float,
+    rounding: float = 0.0,
+) -> bool:
     """May a result differ so from what the reference makes of the same operands?
 
     Integers and booleans: where each element lies within what the reference gives if an operand moves by the tolerance: a
     number that lies so near to halfway between two steps goes to either. Others: if the reference moves by a third as much
-    at least when its operands move by `UNITS`.
+    at least when its operands move by `UNITS`, or the rounding.
     """
     expected = alone(node, operands)[index]
     if not isinstance(expected, np.ndarray) or not (expected.dtype.kind == "b" or is_integer(expected.dtype)):
         rng = np.random.default_rng(0)
-        noisy = (alone(node, [moved(a, rng) for a in operands])[index] for _ in range(TRIALS))
+        noisy = (alone(node, [moved(a, rng, rounding) for a in operands])[index] for _ in range(TRIALS))
         return error_of(actual, expected) <= OWN * max(error_of(a, expected) for a in noisy)
     low = high = expected.astype(np.float64)
     for other in _shifted(operands, tolerance):
@@ -74,18 +82,24 @@ def _shifted(operands: Sequence[np.ndarray | None], share: float) -> Iterator[li
             yield [*operands[:k], np.where(wide == 0, wide, wide + by).astype(a.dtype), *operands[k + 1 :]]
 
 
-def moved(a: Any, rng: np.random.Generator) -> Any:
-    """Floats, each times 1 plus up to `UNITS` of its type; anything else as it is. Zeros and infinities stay."""
+def moved(a: Any, rng: np.random.Generator, rounding: float = 0.0) -> Any:
+    """Floats, each times 1 plus up to `UNITS` of its type, or the rounding that a caller asked for, if that is more; anything else as
+    it is. Zeros and infinities stay."""
     if not isinstance(a, np.ndarray) or not (is_float(a.dtype) and a.dtype.itemsize > 1):
         return a
     wide = a.astype(np.float64)
-    return (wide * (1 + UNITS * unit(a.dtype) * rng.uniform(-1, 1, wide.shape))).astype(a.dtype)
+    most = max(UNITS * unit(a.dtype), rounding)
+    return (wide * (1 + most * rng.uniform(-1, 1, wide.shape))).astype(a.dtype)
 
 
 def drift(
-    graph: Graph, feeds: Mapping[str, Any], expected: Mapping[Value, Any], say: Callable[[str], None]
+    graph: Graph,
+    feeds: Mapping[str, Any],
+    expected: Mapping[Value, Any],
+    say: Callable[[str], None],
+    rounding: float = 0.0,
 ) -> dict[Value, float]:
-    """By how much the results of all nodes move, over their scale, when the inputs and every result move by `UNITS`.
+    """By how much the results of all nodes move, over their scale, when the inputs and every result move by `UNITS`, or the rounding.
 
     expected: without that. What follows from shapes and constants alone stays as it is.
     """
@@ -95,21 +109,23 @@ def drift(
         if time.monotonic() - begin > SECONDS:
             break
         say(f"how much does rounding change? NumPy, with other rounding ({trial + 1} of {TRIALS})")
-        for value, array in _noisy(graph, feeds, np.random.default_rng(trial)):
+        for value, array in _noisy(graph, feeds, np.random.default_rng(trial), rounding):
             if value in found:
                 found[value] = max(found[value], error_of(given_back(unbox(array)), expected[value]))
     return found
 
 
-def _noisy(graph: Graph, feeds: Mapping[str, Any], rng: np.random.Generator) -> Iterator[tuple[Value, np.ndarray]]:
+def _noisy(
+    graph: Graph, feeds: Mapping[str, Any], rng: np.random.Generator, rounding: float
+) -> Iterator[tuple[Value, np.ndarray]]:
     last_use = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
-    env: dict[Value, np.ndarray] = {v: moved(as_operand(feeds[v.name], v.type), rng) for v in graph.inputs}
+    env: dict[Value, np.ndarray] = {v: moved(as_operand(feeds[v.name], v.type), rng, rounding) for v in graph.inputs}
     data = set(graph.inputs)
     for i, node in enumerate(graph.nodes):
         results = run_node(node, [None if v is None else v.data if v.is_const else env[v] for v in node.inputs])
         follows = node.op.name not in ("Shape", "Size") and not data.isdisjoint(node.operands)
         for value, array in zip(node.outputs, results):
-            env[value] = moved(array, rng) if follows else array
+            env[value] = moved(array, rng, rounding) if follows else array
             yield value, env[value]
         data.update(node.outputs if follows else ())
         for v in [v for v in set(node.operands) if last_use[v] == i]:

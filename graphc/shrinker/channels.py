@@ -15,8 +15,8 @@ from graphc.errors import InputError
 from graphc.graph import Graph, Node, Value
 from graphc.op import get_op
 from graphc.passes.rewrite import remove_dead
-from graphc.quantizer.placement import is_product
-from graphc.shrinker.layers import Rebuilt, layers_of, rows, size_of, weight_axis, weights_of
+from graphc.quantizer.placement import is_product, weight_axis
+from graphc.shrinker.layers import Rebuilt, layers_of, rows, size_of, weights_of
 from graphc.shrinker.paths import Onward, Track, Tracks, bias_axis, onward, traced
 from graphc.shrinker.report import LayerReport
 

@@ -10,23 +10,10 @@ import numpy as np
 from graphc.dtypes import find
 from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import Sweep
-from graphc.quantizer.placement import is_product, weight_axis
-
-__all__ = [
-    "NOT_FINITE",
-    "Rebuilt",
-    "layers_of",
-    "is_finite",
-    "relative_error",
-    "rows",
-    "size_of",
-    "unrows",
-    "weight_axis",
-    "weights_of",
-]
-
+from graphc.quantizer.placement import is_product
 
 NOT_FINITE = "its weights are not finite"
+SHARED = "other nodes read its weights, too"
 
 
 def layers_of(graph: Graph, keep: Collection[str] = ()) -> list[Node]:
@@ -56,6 +43,11 @@ def relative_error(w: np.ndarray, other: np.ndarray) -> float:
     norm = float(np.linalg.norm(w.astype(np.float64)))
     difference = float(np.linalg.norm(w.astype(np.float64) - other))
     return difference / norm if norm else float(difference > 0)
+
+
+def is_shared(node: Node, graph: Graph) -> bool:
+    """Do other nodes read a layer's weights, too?"""
+    return sum(v is node.inputs[1] for n in graph.nodes for v in n.operands) > 1
 
 
 def is_finite(node: Node) -> bool:

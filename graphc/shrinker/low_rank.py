@@ -18,14 +18,16 @@ import numpy as np
 from graphc.errors import InputError
 from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import remove_dead
+from graphc.quantizer.placement import weight_axis
 from graphc.shrinker.layers import (
     NOT_FINITE,
+    SHARED,
     Rebuilt,
     is_finite,
+    is_shared,
     layers_of,
     relative_error,
     size_of,
-    weight_axis,
     weights_of,
 )
 from graphc.shrinker.report import LayerReport
@@ -70,7 +72,7 @@ class LowRank:
             if node not in layers:
                 sweep.copy(node)
                 continue
-            found = self._best(node)
+            found = SHARED if is_shared(node, graph) else self._best(node)
             before = size_of(weights_of(node))
             if isinstance(found, str):
                 sweep.copy(node)

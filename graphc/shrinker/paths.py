@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from graphc.graph import Graph, Node, Value
 from graphc.op import Family
 from graphc.quantizer.placement import is_product, weight_axis
-from graphc.shrinker.layers import NOT_FINITE, is_finite
+from graphc.shrinker.layers import NOT_FINITE, SHARED, is_finite, is_shared
 
 POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool")
 FLAT = ("Reshape", "Flatten", "Squeeze")
@@ -117,16 +117,12 @@ def _whole(node: Node, graph: Graph) -> str:
         return NOT_FINITE
     if node.attrs.get("group", 1) != 1:
         return "its channels are in groups"
-    return "other nodes read its weights, too" if _shared(node, graph) else ""
-
-
-def _shared(node: Node, graph: Graph) -> bool:
-    return sum(v is node.inputs[1] for n in graph.nodes for v in n.operands) > 1
+    return SHARED if is_shared(node, graph) else ""
 
 
 def _product(node: Node, track: Track, place: int, graph: Graph) -> Onward | None:
     weights = node.inputs[1]
-    if weights is None or _shared(node, graph):
+    if weights is None or is_shared(node, graph):
         return None
     if node.op.name in ("Gemm", "MatMul"):
         last = place == len(node.inputs[0].shape) - 1

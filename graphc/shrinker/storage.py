@@ -9,16 +9,8 @@ import numpy as np
 
 from graphc.graph import Graph, Node, Value
 from graphc.passes.rewrite import remove_dead
-from graphc.shrinker.layers import (
-    NOT_FINITE,
-    Rebuilt,
-    is_finite,
-    layers_of,
-    relative_error,
-    size_of,
-    weight_axis,
-    weights_of,
-)
+from graphc.quantizer.placement import weight_axis
+from graphc.shrinker.layers import NOT_FINITE, Rebuilt, is_finite, layers_of, relative_error, size_of, weights_of
 from graphc.shrinker.report import LayerReport
 
 

@@ -11,6 +11,7 @@ import onnx.parser
 import pytest
 from click.testing import CliRunner
 
+from graphc.backends.cpu.target import detect
 from graphc.cli import compare, main
 from graphc.cli.difference import Difference, error_of, told
 from graphc.cli.rounding import excused
@@ -214,3 +215,22 @@ def test_a_whole_model_that_differs_is_not_explained_by_rounding(tmp_path: Path,
     said = invoke(path, code=1).stderr
     assert "every node alone agrees, but the whole model differs in y" in said
     assert "first difference: DequantizeLinear" in said, "the last node of the shortest beginning that differs"
+
+
+@pytest.mark.skipif(not detect().dots_bfloat16, reason="this CPU has no AVX512_BF16")
+@pytest.mark.parametrize("off, code", [(0.0, 0), (0.05, 1)])
+def test_in_bfloat16_some_of_its_steps_are_no_difference(off: float, code: int, monkeypatch: pytest.MonkeyPatch):
+    digits = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.yaml"
+    honest = compare.Taps.actual
+
+    def wrong(taps: compare.Taps, build):
+        found = honest(taps, build)
+        return {v: a + np.float32(off * np.abs(a).max()) if v.name == "net.4.conv" else a for v, a in found.items()}
+
+    monkeypatch.setattr(compare.Taps, "actual", wrong)
+    monkeypatch.setattr(compare, "SEARCH", 0)
+    said = invoke(digits, "--precision", "bf16", code=code)
+    if code:
+        assert "first difference: Conv 'net.4.conv'" in said.stderr
+    else:
+        assert "agree within 0.015625" in said.output and "worst error" in said.output

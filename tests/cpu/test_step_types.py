@@ -88,6 +88,22 @@ def test_types_and_bytes_of_products(name: str):
     )
 
 
+@pytest.mark.parametrize(
+    ("precision", "rows", "want"), [("bf16", 5, "bfloat16"), ("bf16-weights", 1, "float32 x bfloat16")]
+)
+def test_types_of_products_that_are_rounded_on_request(precision: str, rows: int, want: str):
+    if not detect().dots_bfloat16:
+        pytest.skip("there are no products of bfloat16")
+    plan = compiled(product("float32", rows), precision=precision).plan()
+    assert plan.steps[-1].type == want
+    assert (
+        4 * rows * K + 2 * K * N + 4 * rows * N
+        <= plan.steps[-1].nbytes
+        < 4 * rows * K + 2 * K * N + 4 * rows * N + 4 * 128
+    )
+    assert plan.memory.by_type[0][0] == "bfloat16" and plan.memory.ratio < 0.6
+
+
 def test_steps_without_products_have_the_type_of_their_result():
     def add(b: Builder) -> Value:
         return b.add("Softmax", b.add("Cast", b.input("x", "int8", (3, 50)), to="float32"))

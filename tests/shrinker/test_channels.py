@@ -12,9 +12,9 @@ import graphc
 from graphc.graph import Graph, Value
 from graphc.interpret import run_node
 from graphc.pipeline import PORTABLE, run
-from graphc.quantizer.placement import is_product
+from graphc.quantizer.placement import is_product, weight_axis
 from graphc.shrinker import Channels, ShrunkModel, shrink
-from graphc.shrinker.layers import rows, unrows, weight_axis, weights_of
+from graphc.shrinker.layers import rows, unrows, weights_of
 from graphc.verify import verify
 
 

@@ -108,3 +108,12 @@ def test_layers_that_stay(graph: Graph, said: str):
     (row,) = made.report.steps[0].layers
     assert said in row.kept and row.bytes[0] == row.bytes[1] and row.error is None
     assert [n.op.name for n in made.graph.nodes] == ["Conv"]
+
+
+def test_weights_of_two_layers_stay():
+    """Each would have factors of its own."""
+    b = Net()
+    w = b.constant(low(np.random.default_rng(0), 3, 32, 32), np.float32)
+    x = b.add("Tanh", b.add("MatMul", b.input("x", np.float32, ("batch", 32)), w))
+    made = shrink(b.build({"y": b.add("MatMul", x, w)}), [LowRank(0.1)])
+    assert [row.kept for row in made.report.steps[0].layers] == ["other nodes read its weights, too"] * 2

@@ -200,14 +200,16 @@ def lower_blocked_shuffle(lo: CpuLowering, group: Group) -> None:
     map_channels(lo, group, node.output, [node.inputs[0]], [(0, int(c)) for c in order])
 
 
-@lowers("ChannelShuffle", supported=native_dtypes)
+@lowers("ChannelShuffle", supported=native_dtypes, channels_last=lambda node: "any")
 def lower_shuffle(lo: CpuLowering, group: Group) -> None:
-    """A transposition of the dims [n, groups, channels of a group, pixels]."""
+    """A transposition of the dims [n, groups, channels of a group, pixels], pixels first where channels are innermost."""
     node = group.nodes[0]
-    x, y = lo.read(node.inputs[0]), lo.write(node.output)
+    x, y = lo.strided(node.inputs[0]), lo.write(node.output)
     groups, (n, channels, *spatial) = node.attrs["groups"], node.output.shape
-    own = channels // groups
+    own, rank = channels // groups, len(spatial)
     shape = [n, own, groups, *spatial]
     xs = [x.strides[0], x.strides[1], own * x.strides[1], *x.strides[2:]]
     ys = [y.strides[0], groups * y.strides[1], y.strides[1], *y.strides[2:]]
+    order = [0, *range(3, 3 + rank), 1, 2] if y.channels_last else range(3 + rank)
+    shape, xs, ys = ([dims[i] for i in order] for dims in (shape, xs, ys))
     lo.copy(x.ref, xs, y.ref, ys, shape, y.type.dtype.itemsize, lo.info(group, "copy_strided"))

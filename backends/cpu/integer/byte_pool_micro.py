@@ -40,7 +40,8 @@ def largest_bytes(module: ir.Module, symbol: str, target: Target, dtype: str) ->
             b.store(larger(value, b.load(best, typ=value.type), lanes), best)
         store(b.load(best, typ=start.type), q.offset(y, at), lanes)
 
-    each_vector(q, q.slot(block, CHANNELS), target.vector // item, step)
+    lanes = target.vector // item
+    each_vector(q, q.slot(block, CHANNELS), lanes, step, lanes // 2, lanes // 4, lanes // 8)
     b.ret_void()
 
 

@@ -36,8 +36,11 @@ def copy_strided(target):
         if rows < 4 * nth:  # few long rows: cut the rows themselves
             r0, r1 = 0, rows
             first, last = n * tid // nth, n * (tid + 1) // nth
-        for row in range(r0, r1):
-            x, y, rest = a[X] + first * xs, a[Y] + first * ys, row
+        row = r0
+        while (
+            row < r1
+        ):  # rows that follow each other along the first of the dims: divisions would take longer than a short row
+            x, y, rest, together = a[X] + first * xs, a[Y] + first * ys, row, 1
             for d in range(COPY_DIMS):
                 extent = a[DIMS + d]
                 if extent > 1:
@@ -46,20 +49,26 @@ def copy_strided(target):
                     x += at * a[X_STRIDES + d]
                     y += at * a[Y_STRIDES + d]
                     rest = up
-            if xs == item and ys == item:
-                copy_bytes(y, x, (last - first) * item)
-            elif item == 4:
-                for i in range(last - first):
-                    store_u32(y + i * ys, load_u32(x + i * xs))
-            elif item == 8:
-                for i in range(last - first):
-                    store_i64(y + i * ys, load_i64(x + i * xs))
-            elif item == 1:
-                for i in range(last - first):
-                    store_u8(y + i * ys, load_u8(x + i * xs))
-            else:
-                for i in range(last - first):
-                    store_u16(y + i * ys, load_u16(x + i * xs))
+                    if d == 0:
+                        together = min(extent - at, r1 - row)
+            for _ in range(together):
+                if xs == item and ys == item:
+                    copy_bytes(y, x, (last - first) * item)
+                elif item == 4:
+                    for i in range(last - first):
+                        store_u32(y + i * ys, load_u32(x + i * xs))
+                elif item == 8:
+                    for i in range(last - first):
+                        store_i64(y + i * ys, load_i64(x + i * xs))
+                elif item == 1:
+                    for i in range(last - first):
+                        store_u8(y + i * ys, load_u8(x + i * xs))
+                else:
+                    for i in range(last - first):
+                        store_u16(y + i * ys, load_u16(x + i * xs))
+                x += a[X_STRIDES]
+                y += a[Y_STRIDES]
+            row += together
 
     return copy_strided, STEP
 

@@ -48,10 +48,13 @@ def map_row(
     q.b.ret_void()
 
 
-def each_vector(q: Emit, n: ir.Value, lanes: int, step: Callable[[ir.Value, int], None]) -> None:
-    """step(i, lanes) over whole vectors of a row, then step(i, 1) over what is left."""
-    whole = q.b.and_(n, i64(-lanes))
-    with q.loop(whole, step=lanes) as i:
-        step(i, lanes)
-    with q.loop(n, start=whole) as i:
+def each_vector(q: Emit, n: ir.Value, lanes: int, step: Callable[[ir.Value, int], None], *narrower: int) -> None:
+    """step(i, lanes) over whole vectors of a row, then over narrower ones, then step(i, 1) over what is left. All powers of two."""
+    start = i64(0)
+    for width in (lanes, *narrower):
+        whole = q.b.and_(n, i64(-width))
+        with q.loop(whole, start=start, step=width) as i:
+            step(i, width)
+        start = whole
+    with q.loop(n, start=start) as i:
         step(i, 1)
