@@ -80,7 +80,8 @@ def _read() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 BLOCKS = _declared()
 HEADS = {
-    "ANY_ATTENTION": ("ATTENTION", "ATTENTION_ROWS"),
+    "ANY_ATTENTION": ("ATTENTION", "ATTENTION_ROWS", "ATTENTION_PAIRS"),
+    "ATTENTION": ("ATTENTION_PAIRS",),
     "LOOKUP": ("GATHER", "SCATTER"),
     "BLOCKED": ("LRN_BLOCKED", "PICK_PIXELS", "RESIZE_BLOCKED", "MAP_CHANNELS"),
     "DENSE_WINDOW": ("CONV_DENSE", "POOL_DENSE"),

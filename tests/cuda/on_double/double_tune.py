@@ -66,7 +66,7 @@ def test_on_the_command_line(late: State, tmp_path: Path):
     for command in ("explain", "check"):
         shown = CliRunner().invoke(main, [command, *options, "--tune"])
         assert shown.exit_code == 0 and "measured 100" in shown.output, shown.output
-    assert "by the model" in CliRunner().invoke(main, ["explain", *options]).output
+    assert "by the model" in CliRunner(env={"COLUMNS": "300"}).invoke(main, ["explain", *options]).output
 
 
 def test_the_benchmark_tunes(late: State, monkeypatch: pytest.MonkeyPatch):
