@@ -105,7 +105,8 @@ def check(kind: str, n: int, channels: int, out: int, size: tuple[int, int], res
     feeds = feeds_of(graph)
     results = [compiled(graph, target, threads).run(feeds)["y"] for threads in (1, 2, 3)]
     want = exact(kind, feeds, out, residual)
-    np.testing.assert_allclose(results[0], want, rtol=0, atol=5e-6 * np.abs(want).max())
+    scale = max(0.1, np.abs(want).max())  # the products are of this size or more, of which a lone sum may cancel
+    np.testing.assert_allclose(results[0], want, rtol=0, atol=5e-6 * scale)
     for y in results[1:]:
         np.testing.assert_array_equal(y, results[0])
 
