@@ -10,9 +10,12 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 from targets import CUDA, WITHOUT_CUDA
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # `benchmarks`; last, so that graphc is the installed one
+settings.register_profile("machines that do other things", deadline=None)
+settings.load_profile("machines that do other things")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
