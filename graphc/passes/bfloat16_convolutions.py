@@ -3,7 +3,7 @@
     Conv(x, w) + b   becomes   ConvPairs(Cast(x), Cast(w)) + b
 
 where the sums stay float32 up to the end of the epilogue. A value that such a convolution reads is rounded once, as it is made, and
-whoever else reads it reads what was rounded; what moves elements or compares them does it in bfloat16, and means are convolutions
+whoever else reads it reads what was rounded, inputs of the graph apart; what moves elements or compares them does it in bfloat16, and means are convolutions
 by ones. Other images on the way from one convolution to the next are rounded where they go through memory.
 """
 
@@ -161,12 +161,12 @@ def _rounded(graph: Graph, pairs: Mapping[Node, Pairs], moves: Set[Node]) -> set
 class _Turn(Sweep):
     """The sweep. narrow: the bfloat16 value that one in float32 stands for."""
 
-    def __init__(self, graph: Graph, pairs: Mapping[Node, Pairs], moves: Set[Node], rounded: Set[Value]) -> None:
+    def __init__(self, graph: Graph, pairs: Mapping[Node, Pairs], moves: Set[Node], rounded: set[Value]) -> None:
         super().__init__(graph)
         self.pairs, self.moves, self.rounded = pairs, moves, rounded
         self.narrow: dict[Value, Value] = {}
-        for v in graph.inputs:
-            self._round(v, v)
+        for v in self.rounded.intersection(graph.inputs):  # who else reads them gets what the caller gave
+            self.narrow[v] = self.add("Cast", v, to=BFLOAT16)
 
     def take(self, node: Node) -> None:
         self.prefix, self.source = f"{node.name or node.outputs[0].name}/", node.source

@@ -203,6 +203,19 @@ def test_one_plan_for_many_sizes(make):
 
 
 @without_pairs
+def test_an_input_is_rounded_for_convolutions_alone():
+    x = np.float32([257, 258, 1e-3, 3]).reshape(1, 4, 1, 1)  # bfloat16 has no 257
+    b = Builder("index")
+    v = b.input("x", "float32", x.shape)
+    y = b.add("Conv", b.add("Reshape", v, b.constant([1, 4, 1, 1], np.int64)), b.constant(weights(3, 4, 1, 1)))
+    z = b.add("Conv", v, b.constant(weights(3, 4, 1, 1)))
+    got = compiled(b.build({"x": v, "whole": b.add("Cast", v, to="int64"), "y": y, "z": z})).run({"x": x})
+    np.testing.assert_array_equal(got["x"], x)
+    np.testing.assert_array_equal(got["whole"].ravel(), [257, 258, 0, 3])
+    np.testing.assert_array_equal(got["y"], got["z"])
+
+
+@without_pairs
 def test_a_maximum_keeps_what_is_no_number():
     x = np.random.default_rng(5).standard_normal((1, 37, 8, 8)).astype(BF16)
     x[0, 3, 2, 2], x[0, 36, 0, 0], x[0, 5, 7, 7] = np.nan, -np.inf, np.inf

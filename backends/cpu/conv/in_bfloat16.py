@@ -13,9 +13,8 @@ from graphc.backends.cpu.target import Target
 from graphc.graph import Node
 from graphc.sizes import for_speed
 
-FASTER = (
-    1.6  # times the direct convolution in float32: twice the products, less what else a tile does; measured on Zen 4
-)
+# Times the direct convolution in float32: twice the products, less what else a tile does. Measured on Zen 4.
+FASTER = 1.6
 # Seconds of a value that goes from bfloat16 to blocks of float32, and of one that comes back: bytes read and written at 30 GB/s
 INTO, BACK = 10 / 30e9, 14 / 30e9
 
