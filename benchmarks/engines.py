@@ -142,6 +142,8 @@ def ncnn_files(path: Path, half: bool) -> tuple[Path, Path]:
         if ended.returncode or not made[1].exists():
             shutil.rmtree(folder)
             raise RuntimeError("pnnx can't convert the model")
+        for other in set(folder.iterdir()) - set(made):  # copies of all weights in other forms
+            other.unlink()
     return made
 
 
