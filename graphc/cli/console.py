@@ -8,18 +8,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO
-
-import click
+from typing import Any, TextIO
 
 PIPED_WIDTH = 160  # columns of a table that goes into a file or another program
 NARROWEST = 80  # columns of a table on a terminal: narrower ones wrap its lines, rather than lose its columns
-
-
-def stop(code: int, message: str) -> NoReturn:
-    """End the command with this exit code and message."""
-    click.echo(message, err=True)
-    raise click.exceptions.Exit(code)
 
 
 def console(stderr: bool = False) -> Any:
