@@ -26,7 +26,9 @@ from graphc.cli.excerpt import shown
 from graphc.cli.exits import BUG, INTERRUPTED, MACHINE, NO_READER, code_of
 from graphc.cli.explain import explain
 from graphc.cli.export import export
+from graphc.cli.help import help_
 from graphc.cli.init import init
+from graphc.cli.language import layers_
 from graphc.cli.machine import error_record, print_json
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
@@ -130,7 +132,9 @@ for command in (
     shrink,
     schema,
     operators,
+    layers_,
     zoo,
     init,
+    help_,
 ):
     main.add_command(command)

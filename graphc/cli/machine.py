@@ -70,12 +70,25 @@ def print_json(command: str | None, code: int, record: Mapping[str, Any]) -> Non
     click.echo(json.dumps(plain(head | dict(record)), indent=1, ensure_ascii=False, allow_nan=False))
 
 
+_NOTHING: Record = {
+    "hint": None,
+    "file": None,
+    "place": None,
+    "line": None,
+    "column": None,
+    "path": (),
+    "op": None,
+    "node": None,
+}
+
+
 def error_record(error: BaseException) -> Record:
     """What is told of an error: `kind`, `message`, `hint`, where it is (`file`, `place`, `line`, `column`, `path`, `op`, `node`), and
     the `problems` of a file with several."""
+    if isinstance(error, click.ClickException):  # of several classes, by what is wrong with the command line
+        return _NOTHING | {"kind": "UsageError", "message": error.format_message()}
     if not isinstance(error, GraphcError):
-        said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        return {"kind": type(error).__name__, "message": said}
+        return _NOTHING | {"kind": type(error).__name__, "message": str(error)}
     at = error.source
     line, column = line_and_column(at) or (None, None)
     record = {

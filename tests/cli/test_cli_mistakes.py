@@ -146,7 +146,7 @@ def test_models_of_other_frameworks(model: str, how: str):
     ],
 )
 def test_wrong_options(options: str, said: str):
-    assert said in refused("compile", "m.yaml", *options.split())
+    assert said in refused("compile", "m.yaml", *options.split(), code=4)
 
 
 @pytest.mark.usefixtures("folder")
