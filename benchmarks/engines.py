@@ -152,15 +152,16 @@ CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv[1:])"
 
 def mnn_file(path: Path) -> Path:
     """MNN's form of a model, made at the first call. Raises RuntimeError where MNN can't convert it."""
-    converted = path.with_suffix(".mnn")
+    converted = path.resolve().with_suffix(".mnn")
     if not converted.exists():
-        arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "benchmark"]
+        arguments = ["-f", "ONNX", "--modelFile", path.resolve(), "--MNNModel", converted, "--bizCode", "benchmark"]
         # in another process, whose memory is not measured; the command `mnnconvert` would install packages at each start
         command = [sys.executable, "-c", CONVERT, "mnnconvert", *map(str, arguments)]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # it leaves a file where it runs
+        subprocess.run(command, check=False, cwd=path.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not converted.exists():
         raise RuntimeError("MNN can't convert the model")
-    return converted.resolve()
+    return converted
 
 
 def installed() -> dict[str, str]:
