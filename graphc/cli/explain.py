@@ -86,7 +86,7 @@ def _guards(plan: Plan, for_many: bool) -> None:
 def _steps(plan: Plan) -> None:
     kernels = len({step.kernel for step in plan.steps if not step.host})
     print_table(
-        (">step", "nodes", "kernel", "algorithm", "type", "because", ">flop", ">bytes"),
+        (">step", "nodes", "+kernel", "+algorithm", "type", "+because", ">flop", ">bytes"),
         [row for step in folded(plan.steps) for row in _rows(step)],
         title=f"\n{many(len(plan.steps), 'step')}, {many(kernels, 'kernel')}",
     )
@@ -111,7 +111,7 @@ def _rows(step: StepInfo) -> Iterator[tuple]:
 
 def _pending(nodes: Sequence[Pending]) -> None:
     print_table(
-        ("node", "operator", "result", "runs", "because"),
+        ("node", "operator", "result", "+runs", "+because"),
         [(n.node, n.op, n.result, "on the host (NumPy)" if n.host else "compiled", n.reason) for n in nodes],
     )
 
@@ -121,7 +121,7 @@ def _fusion(plan: Plan) -> None:
     refused = [note for note in plan.notes if not note.applied]
     click.echo(f"fusion: {fused} nodes went into the kernel of a neighbour, {len(refused)} did not")
     if refused:
-        print_table(("node", "not fused because"), [(note.node, note.reason) for note in refused])
+        print_table(("node", "+not fused because"), [(note.node, note.reason) for note in refused])
 
 
 def _memory(plan: Plan) -> None:
