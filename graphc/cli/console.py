@@ -1,4 +1,4 @@
-"""What goes to the terminal: tables, progress bars, and numbers as people read them."""
+"""What goes to the terminal: tables, progress, and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import click
 
 from graphc.progress import Progress, chosen
 from graphc.tables import text_table
+from graphc.words import count as count
+from graphc.words import many as many
+from graphc.words import seconds as seconds
 
 PIPED_WIDTH = 160  # columns of a table that goes into a file or another program
 NARROWEST = 80  # columns of a table on a terminal: narrower ones wrap its lines, rather than lose its columns
@@ -22,11 +25,16 @@ def terminal_width(stream: TextIO) -> int | None:
     return max(shutil.get_terminal_size().columns, NARROWEST) if stream.isatty() else None
 
 
+def table_width() -> int:
+    """Columns of a table on stdout."""
+    return terminal_width(sys.stdout) or PIPED_WIDTH
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "", footer: Sequence[Any] = ()
 ) -> None:
     """A table on stdout, as `graphc.tables` makes it, between empty lines."""
-    width = terminal_width(sys.stdout) or PIPED_WIDTH
+    width = table_width()
     click.echo(
         f"\n{text_table(columns, rows, width=width, title=title, footer=footer)}\n".removeprefix("\n" * bool(title))
     )
@@ -41,24 +49,3 @@ def progress_bars() -> Iterator[Progress]:
     finally:
         if line:
             line("", 1, 1)  # whatever came between, it goes
-
-
-def many(n: int, what: str) -> str:
-    """(1, 'node') -> '1 node', (2, 'node') -> '2 nodes'."""
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
-def count(n: float) -> str:
-    """1234567 -> '1.23 M'."""
-    for unit in ("", " k", " M", " G", " T"):
-        if abs(n) < 1000:
-            return f"{n:.0f}" if unit == "" else f"{n:.3g}{unit}"
-        n /= 1000
-    return f"{n:.3g} P"
-
-
-def seconds(s: float) -> str:
-    """0.00123 -> '1.23 ms'."""
-    if s >= 1:
-        return f"{s:.2f} s"
-    return f"{s * 1e3:.3g} ms" if s >= 1e-3 else f"{s * 1e6:.3g} µs"
