@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from graphc.explanation import Explanation
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
     from graphc.report import Pending, Plan
@@ -401,6 +402,21 @@ class Model:
         with PLANNING:
             graph = model._source.graph
         return result_types(graph, {n: a.shape for n, a in zip(model._names, arrays)})
+
+    def explain(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+        *,
+        many: bool = False,
+    ) -> Explanation:
+        """What the model became for these shapes, and why: as text (`print(model.explain())`), as HTML in a notebook, and as data
+        (`.plan`). Arguments and errors are those of `plan`.
+        """
+        from graphc.explanation import Explanation
+
+        plan = self.plan(shapes, values, many=many)
+        return Explanation(self.name, plan, many, all(spec.is_static for spec in self.inputs))
 
     def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         """Make the plan for input shapes now, where no input's value decides a shape."""

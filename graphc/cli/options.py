@@ -9,7 +9,9 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from graphc.cli.completion import model_files, removable_names
 from graphc.cli.console import many
 from graphc.errors import InputError
 
@@ -76,6 +78,9 @@ class ModelFile(click.Path):
             self.fail(str(error), param, ctx)
         return super().convert(os.fspath(path), param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return model_files(incomplete)
+
 
 class TargetName(click.ParamType):
     """A target of one of the backends, which are looked for only when it is needed."""
@@ -88,6 +93,11 @@ class TargetName(click.ParamType):
         if value not in targets():
             self.fail(f"'{value}' is not one of {', '.join(targets())}", param, ctx)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from graphc.backends import targets
+
+        return [CompletionItem(name) for name in targets() if name.startswith(incomplete)]
 
 
 class Tolerance(click.FloatRange):
@@ -191,6 +201,7 @@ compile_options = stack(
         "--disable",
         multiple=True,
         metavar="NAME",
+        shell_complete=removable_names,
         help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
         "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
     ),

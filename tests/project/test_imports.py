@@ -106,7 +106,6 @@ THIRD_PARTIES = {
     "safetensors": ("graphc.frontends.yaml_",),
     "PIL": ("graphc.pictures",),
     "click": ("graphc.cli", "graphc.__main__"),
-    "rich": ("graphc.cli",),
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
