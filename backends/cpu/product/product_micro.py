@@ -96,7 +96,7 @@ def product_tile(
     assert not near or (mr == 1 and not stage), (mr, stage)
     tile = TILES[DOTS[dot]](q, target, mr, nv, max(0, lines))
     vl, vector, element = tile.vl, tile.vector, tile.element
-    memory = _Memory.until(q, element, vl, nv, q.slot(block, LANES)) if masked else _Memory(q, element, vl, {})
+    memory = memory_of(q, tile, block, masked)
     for m in range(mr):
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vector
@@ -120,19 +120,30 @@ def product_tile(
     if stage in ("first", "middle"):
         for i, acc in enumerate(tile.flat):
             q.store_raw(b.load(acc, typ=tile.kind), q.offset(y, i * vector))
-        b.ret_void()
-        return
-    ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
-    rows = [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
-    if epilogue is None:
-        if tile.dot.accumulator.family == "float":
-            _residual_and_clip(q, tile, memory, block, i64(0))
-        _store(tile, memory, rows)
-    elif tile.dot is BYTES:
+    elif epilogue is not None and tile.dot is BYTES:
         _end(q, target, tile, block, y, q.lane_mask(q.slot(block, LANES), vl) if masked else None, epilogue, operands)
     else:
-        _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)
+        write(q, tile, memory, block, y, epilogue)
     b.ret_void()
+
+
+def memory_of(q: Emit, tile: Tile, block: ir.Value, masked: bool) -> _Memory:
+    """Where a tile's vectors of columns exist. masked: of the last one only the first LANES lanes do."""
+    if not masked:
+        return _Memory(q, tile.element, tile.vl, {})
+    return _Memory.until(q, tile.element, tile.vl, tile.nv, q.slot(block, LANES))
+
+
+def write(q: Emit, tile: Tile, memory: _Memory, block: ir.Value, y: ir.Value, epilogue: Expr | None) -> None:
+    """The accumulators as they are stored: see `product_tile`."""
+    b, ys_w, ys_block = q.b, q.slot(block, YS_W), q.slot(block, YS_BLOCK)
+    if epilogue is not None:
+        _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)
+        return
+    if tile.dot.accumulator.family == "float":
+        _residual_and_clip(q, tile, memory, block, i64(0))
+    columns, rows = range(tile.nv), range(tile.mr)
+    _store(tile, memory, [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in columns] for m in rows])
 
 
 def _end(
