@@ -1,6 +1,7 @@
 """Blocks of weights that are zero: the least of them, by their mean square.
 
-The weights of a layer are a matrix with a row for each output channel. A block of 1x16 is 16 neighbours of a row, one of 1x1 a single weight
+The weights of a layer are a matrix with a row for each output channel. A block of 16x1 is the same input of 16
+neighbouring channels, which kernels leave out (backends/cpu/product/block_sparse.py); one of 1x1 is a single weight
 (S. Han, J. Pool, J. Tran and W. J. Dally, "Learning both weights and connections for efficient neural networks", NeurIPS 2015).
 In an ONNX file zeros take as much as other numbers; `packed` leaves them out: a bit for each block, and the numbers of the others.
 """
@@ -25,13 +26,13 @@ Block = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sparse:
-    """Sets this part of the blocks of every layer to zero (0.5: half of them, rounded down). block: rows and columns, or '1x16'.
+    """Sets this part of the blocks of every layer to zero (0.5: half of them, rounded down). block: rows and columns, or '16x1'.
 
     Raises InputError for values that make no sense.
     """
 
     part: float
-    block: Block | str = (1, 16)
+    block: Block | str = (16, 1)
 
     def __post_init__(self) -> None:
         require_part("sparse", self.part)
@@ -56,11 +57,11 @@ class Sparse:
 
 
 def block_of(block: object) -> Block:
-    """(1, 16), of the same or of '1x16'. Raises InputError."""
+    """(16, 1), of the same or of '16x1'. Raises InputError."""
     text = re.fullmatch(r"(\d+)x(\d+)", block) if isinstance(block, str) else None
     sizes = tuple(map(int, text.groups())) if text else block
     if not isinstance(sizes, (tuple, list)) or len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
-        raise InputError(f"a block has rows and columns, from 1 on, not {block!r}", hint="1x16, or 16x16")
+        raise InputError(f"a block has rows and columns, from 1 on, not {block!r}", hint="16x1, or 16x16")
     return sizes[0], sizes[1]
 
 

@@ -25,7 +25,7 @@ from graphc.sizes import is_size
 
 NAME = "block_sparse"
 COLUMNS = 16  # of a panel
-KEPT_OF_ROW, KEPT = 0.85, 0.7  # parts of the rows of panels, up to which it is faster: of one row of results, of more
+KEPT_OF_ROW, KEPT = 0.75, 0.65  # parts of the rows of panels, up to which it is faster (docs/shrink.md): of one row of results, of more
 LEAST = 64  # reduction steps, below which there is nothing to leave out
 SAMPLED = 4096  # elements that tell whether there may be so many zeros
 
