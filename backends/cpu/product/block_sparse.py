@@ -25,7 +25,10 @@ from graphc.sizes import is_size
 
 NAME = "block_sparse"
 COLUMNS = 16  # of a panel
-KEPT_OF_ROW, KEPT = 0.75, 0.65  # parts of the rows of panels, up to which it is faster (docs/shrink.md): of one row of results, of more
+KEPT_OF_ROW, KEPT = (
+    0.75,
+    0.65,
+)  # parts of the rows of panels, up to which it is faster (docs/shrink.md): of one row of results, of more
 LEAST = 64  # reduction steps, below which there is nothing to leave out
 SAMPLED = 4096  # elements that tell whether there may be so many zeros
 
@@ -86,7 +89,9 @@ def packed_rows_of(lo: CpuLowering, p: Product, v: Value, panels: SparsePanels) 
             wide = np.zeros((count, width * panels.vl), np.float32)
             part = matrix[kept, first : first + wide.shape[1]]
             wide[:, : part.shape[1]] = part
-            record = np.array(RECORD(rows=at + numbers[t] - t * panels.panel, numbers=at - t * panels.panel, count=count))
+            record = np.array(
+                RECORD(rows=at + numbers[t] - t * panels.panel, numbers=at - t * panels.panel, count=count)
+            )
             out[t * panels.panel :][: panels.panel] = record.astype(np.int64).view(np.uint8)
             out[at : at + 4 * count] = kept.astype(np.int32).view(np.uint8)
             out[at + numbers[t] : int(begins[t + 1])] = wide.reshape(-1).view(np.uint8)

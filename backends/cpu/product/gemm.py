@@ -37,7 +37,7 @@ from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BFLOAT16, BITS, DOTS, FLOAT16, FMA, PAIRS, Dot
 from graphc.converted import origin
 from graphc.dtypes import BY_NAME, is_narrow
 from graphc.graph import Node, Value
@@ -111,7 +111,12 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     sparse = panels_where_sparse(lo, p, node.inputs[1]) if dot is FMA else None
     if sparse is not None:
         told = _told_sparse(lo.info(group, "gemm", BLOCK_SPARSE, size), p, sparse)
-        places = a.ref, packed_rows_of(lo, p, node.inputs[1], sparse), Ref(channel_vector(lo, bias, p.n, sparse.vl)), y.ref
+        places = (
+            a.ref,
+            packed_rows_of(lo, p, node.inputs[1], sparse),
+            Ref(channel_vector(lo, bias, p.n, sparse.vl)),
+            y.ref,
+        )
         emit_product(lo, p, sparse, places, p.b_batch, told, epilogue, epilogue_operands)
         return
     halves = _halves(lo, node, p) if dot is FMA else None
@@ -228,7 +233,7 @@ def emit_product(
         ends = stage not in ("first", "middle")
         return ProductTile(
             mr=mr, nv=nv, epilogue=epilogue.expression if ends else None, masked=masked, lines=lines, stage=stage, dot=dot,
-            operands=kinds if ends else (),
+            operands=kinds if ends else (), rest=p.k % vl if ends and panels.dot is BITS else 0,
         )  # fmt: skip
 
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3

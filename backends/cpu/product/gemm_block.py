@@ -84,6 +84,7 @@ class ProductTile(Kernel, name="product_tile"):
     strided: bool = False
     dot: str = ""
     operands: tuple[tuple[str, str], ...] = ()
+    rest: int = 0  # steps of the last block, 0: all
 
 
 @dataclass(frozen=True, eq=False)
