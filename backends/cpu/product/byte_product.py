@@ -70,7 +70,7 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    places = a.ref, weights, y.ref
+    places = a.ref, weights, Ref(channel_vector(lo, None, p.n, lo.target.vl)), y.ref
     emit_integer_product(lo, group, p, panels, places, b_batch, BYTES.told(info, columns), group.expression)
 
 
@@ -79,12 +79,13 @@ def emit_integer_product(
     group: Group,
     p: Product,
     panels: Panels,
-    places: tuple[Ref, Ref, Ref],
+    places: tuple[Ref, Ref, Ref, Ref],
     b_batch: Sequence[int],
     info: StepInfo,
     tree: Expr | None,
 ) -> None:
-    """The step of a product whose sums are in int32, of which `tree` makes the group's result. places: a, b as `panels` says, y."""
+    """The step of a product whose sums are in int32, of which `tree` makes the group's result. places: as of `emit_product`,
+    where the bias, with which sums begin, is of int32, too."""
     given = group.operands
     tree = simplified(tree, small_operands(group), exact=True)
     tree, numbers = with_numbers(tree, len(given), len(given) + MAX_NUMBERS)
@@ -94,10 +95,8 @@ def emit_integer_product(
         kinds += [(n.dtype.name, "t" if kind_of(n) == "t" else "n") for n in numbers]
         ref = constant(lo, np.concatenate([n.view(np.uint8) for n in numbers])).ref
         records.append({"ref": ref, "row": 0, "vector": 0, "batch": (0,) * BATCH_DIMS})
-    a, weights, y = places
-    start = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     item = group.output.dtype.itemsize
-    emit_product(lo, p, panels, (a, weights, start, y), b_batch, info, Epilogue(tree), records, tuple(kinds), item)
+    emit_product(lo, p, panels, places, b_batch, info, Epilogue(tree), records, tuple(kinds), item)
 
 
 def _record(lo: CpuLowering, v: Value, kind: str, p: Product) -> dict[str, Any]:

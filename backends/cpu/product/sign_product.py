@@ -62,7 +62,11 @@ def lower_sign_product(lo: CpuLowering, group: Group) -> None:
     )
     reason = f"{m}x{k} by {k}x{n}; {bits} bits each; tile {panels.mr}x{panels.nv}"
     info = replace(lo.info(group, "gemm", "gemm of bits", reason), type=BITS.types)
-    emit_integer_product(lo, group, p, panels, (packed, weights, y.ref), none, info, _sums(group, bits, k))
+    begin, odd = divmod(bits * k, 2)
+    width = -(-n // panels.vl) * panels.vl
+    start = lo.weights.pack(codes.data, ("signs begin", begin, width), lambda: np.full(width, -begin, INT32))
+    places = packed, weights, Ref(start), y.ref
+    emit_integer_product(lo, group, p, panels, places, none, info, _sums(group, bits, odd))
 
 
 def _packed(codes: np.ndarray, zeros: bool, panels: Panels) -> np.ndarray:
@@ -77,10 +81,12 @@ def _packed(codes: np.ndarray, zeros: bool, panels: Panels) -> np.ndarray:
     return out
 
 
-def _sums(group: Group, bits: int, k: int) -> Expr:
-    """The group's expression, where arg 0 is how many bits differ: of each product `bits` do or do not, so that the sum is
-    (bits k - 2 differ) / bits."""
-    total = expr.const(bits * k, INT32) - 2 * expr.arg(0, INT32)
+def _sums(group: Group, bits: int, odd: int) -> Expr:
+    """The group's expression, where arg 0 is how many bits differ, less half of them all (`odd` is what this leaves out): each
+    product has `bits`, so that the sum is (all - 2 differ) / bits."""
+    total = expr.arg(0, INT32) * -2
+    if odd:
+        total = total + 1
     if bits > 1:
         total = expr.shift_right(total, bits.bit_length() - 1)
     if group.expression is None:
