@@ -39,8 +39,8 @@ def of_signs(node: Node, sweep: Sweep) -> Value | Skip | None:
     if scale is None:
         return None
     values = values_of(x, sweep)
-    step = _step(values)
-    if step is None:
+    step = None if values is None else _step(values)
+    if values is None or step is None:
         return Skip("its first operand is not known to be signs")
     if gemm and (node.attrs["transA"] or node.attrs["alpha"] != 1 or node.attrs["beta"] != 1):
         return Skip("it turns its first operand, or has factors")
@@ -72,10 +72,8 @@ def _scale(w: np.ndarray) -> np.ndarray | None:
     return np.where(most == 0, 1, most).astype(np.float32)
 
 
-def _step(values: frozenset[float] | None) -> float | None:
+def _step(values: frozenset[float]) -> float | None:
     """What the values are a sign times, but for NaN; None where they are no signs."""
-    if values is None:
-        return None
     found = {abs(v) for v in values if v and not math.isnan(v)}
     return found.pop() if len(found) == 1 and math.isfinite(next(iter(found))) else None
 
@@ -92,13 +90,14 @@ def values_of(v: Value, sweep: Sweep, depth: int = DEEPEST) -> frozenset[float] 
     name = node.op.name
     if name in MOVES:
         return values_of(node.inputs[0], sweep, depth - 1)
-    known = [values_of(x, sweep, depth - 1) for x in node.operands]
+    found = [values_of(x, sweep, depth - 1) for x in node.operands]
+    known = [few for few in found if few is not None]
+    whole = len(known) == len(found) == len(node.inputs)
     if name in CHOOSES:
-        chosen = known[CHOOSES[name] :]
-        return None if None in chosen else _few(np.array([x for few in chosen for x in few]))
-    if name == "Sign" and None in known:
+        return _few(np.array([x for few in known[CHOOSES[name] :] for x in few])) if whole else None
+    if name == "Sign" and not whole:
         return frozenset((-1.0, 0.0, 1.0, math.nan)) if v.dtype.kind == "f" else frozenset((-1.0, 0.0, 1.0))
-    if not node.op.elementwise or None in known or len(known) != len(node.inputs):
+    if not node.op.elementwise or not whole:
         return None
     choices = np.array(list(every_choice(*known))).T
     with np.errstate(all="ignore"):
