@@ -25,10 +25,7 @@ from graphc.sizes import is_size
 
 NAME = "block_sparse"
 COLUMNS = 16  # of a panel
-KEPT_OF_ROW, KEPT = (
-    0.75,
-    0.65,
-)  # parts of the rows of panels, up to which it is faster (docs/shrink.md): of one row of results, of more
+KEPT = 0.55  # part of the rows of panels, up to which it is faster (benchmarks/small_weights.py)
 LEAST = 64  # reduction steps, below which there is nothing to leave out
 SAMPLED = 4096  # elements that tell whether there may be so many zeros
 
@@ -54,11 +51,10 @@ def panels_where_sparse(lo: CpuLowering, p: Product, v: Value) -> SparsePanels |
     """Of the right operand v, where it has zeros enough."""
     if not v.is_const or any(p.b_batch) or not lo.policy.uses(NAME) or is_size(p.n) or is_size(p.k) or p.k < LEAST:
         return None
-    most = KEPT_OF_ROW if not is_size(p.m) and p.m == 1 else KEPT
-    if _sampled_zeros(v.data) < (1 - most) / 2:
+    if _sampled_zeros(v.data) < (1 - KEPT) / 2:
         return None
     used = _used(_matrix(v.data, p))
-    if np.count_nonzero(used) > most * used.size:
+    if np.count_nonzero(used) > KEPT * used.size:
         return None
     vl = lo.target.vl
     nv = max(1, COLUMNS // vl)

@@ -9,7 +9,7 @@ from graphc.backends.cpu.product.gemm_block import RECORD, SparseTile
 from graphc.backends.cpu.product.product_micro import memory_of, write
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
-from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.cpu.tile.tile_micro import WEIGHTS_AHEAD, Tile
 from graphc.backends.llvm.emit import F32, I32, I64, PTR, Emit, define, i64
 from graphc.expr import Expr
 
@@ -43,6 +43,10 @@ def sparse_tile(
     def step(i: ir.Value, to: Tile) -> None:
         k = b.sext(q.load_raw(q.offset(numbers, b.mul(i, i64(4))), I32, 1), I64)
         w = q.offset(weights, b.mul(i, i64(nv * vector)))
+        if mr * nv >= CHAINS:  # few rows wait for weights, which the hardware fetches as they follow each other
+            q.call(
+                "llvm.prefetch.p0", ir.VoidType(), q.offset(w, WEIGHTS_AHEAD), *(ir.Constant(I32, n) for n in (0, 3, 1))
+            )
         to.fma_step(q.offset(a, b.mul(_place(q, k, mr, vl), i64(FMA.item))), w, vl)
 
     together = max(AT_ONCE, chains)
