@@ -229,7 +229,8 @@ def emit_product(
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
         if panels.sparse:
-            return SparseTile(mr=mr, nv=nv, epilogue=epilogue.expression, masked=masked)
+            far = hint_of(panels.nbytes) > lo.target.l2
+            return SparseTile(mr=mr, nv=nv, epilogue=epilogue.expression, masked=masked, fetches=far)
         ends = stage not in ("first", "middle")
         return ProductTile(
             mr=mr, nv=nv, epilogue=epilogue.expression if ends else None, masked=masked, lines=lines, stage=stage, dot=dot,

@@ -95,3 +95,4 @@ class SparseTile(Kernel, name="sparse_tile"):
     nv: int
     epilogue: Expr | None
     masked: bool
+    fetches: bool

@@ -20,10 +20,17 @@ CHAINS = 8  # sums that are under way at once, so that none waits for itself
 
 @micro(SparseTile)
 def sparse_tile(
-    module: ir.Module, symbol: str, target: Target, mr: int, nv: int, epilogue: Expr | None, masked: bool
+    module: ir.Module,
+    symbol: str,
+    target: Target,
+    mr: int,
+    nv: int,
+    epilogue: Expr | None,
+    masked: bool,
+    fetches: bool,
 ) -> None:
     """void(block, a, panel, y, bias, ahead): as `product_tile`, of rows that are packed alike, and a panel that begins with a
-    RECORD."""
+    RECORD. fetches: weights ahead of their use."""
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
     block, *addresses = fn.args
     a, panel, y, bias, _ = (q.pointer(p) for p in addresses)
@@ -43,7 +50,7 @@ def sparse_tile(
     def step(i: ir.Value, to: Tile) -> None:
         k = b.sext(q.load_raw(q.offset(numbers, b.mul(i, i64(4))), I32, 1), I64)
         w = q.offset(weights, b.mul(i, i64(nv * vector)))
-        if mr * nv >= CHAINS:  # few rows wait for weights, which the hardware fetches as they follow each other
+        if fetches:
             q.call(
                 "llvm.prefetch.p0", ir.VoidType(), q.offset(w, WEIGHTS_AHEAD), *(ir.Constant(I32, n) for n in (0, 3, 1))
             )
