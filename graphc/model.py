@@ -173,6 +173,11 @@ class Model:
         return self._source.signature.scores
 
     @property
+    def pictures(self) -> dict[str, str]:
+        """What the file says of pictures that its inputs are: the entries `Image.…` of an ONNX file's metadata."""
+        return dict(self._source.signature.pictures)
+
+    @property
     def nets(self) -> tuple[str, ...]:
         """The names of all nets of the file that the model was read from, where it has several."""
         return self._source.signature.nets

@@ -13,11 +13,13 @@ from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.samples import read_samples, sample_files
+from graphc.cli.picture_options import picture_options
+from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.reading import Reading
     from graphc.shrinker import Report
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="Samples to measure the results' error over: a .npz or .npy file, or a folder of such files or pictures.",
 )
+@picture_options
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples of a run.")
 @click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
@@ -51,6 +54,7 @@ def shrink(
     model: str,
     out: Path,
     reading: Reading,
+    how: Preparation,
     keep: tuple[str, ...],
     data: Path | None,
     batch: int,
@@ -73,7 +77,7 @@ def shrink(
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
-    refuse_inputs([out, written], [model, *files])
+    refuse_inputs([out, written], [model, *paths_of(files)])
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
     refuse_inputs([out, written], read.paths)
@@ -82,7 +86,7 @@ def shrink(
         made = run(
             graph,
             wanted,
-            read_samples(graph, files),
+            read_samples(graph, files, how),
             keep=keep,
             batch=batch,
             samples=samples,

@@ -21,7 +21,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report memory_limit source_files pictures records ops._masks ops._positions",
+    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report memory_limit source_files pictures records ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
@@ -105,6 +105,7 @@ THIRD_PARTIES = {
     "yaml": ("graphc.frontends.yaml_",),
     "safetensors": ("graphc.frontends.yaml_",),
     "PIL": ("graphc.pictures",),
+    "soundfile": ("graphc.cli.sounds",),
     "click": ("graphc.cli", "graphc.__main__"),
     "rich": ("graphc.cli",),
     "pygraphviz": ("graphc.draw.layout",),
