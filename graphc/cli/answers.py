@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ def read_names(path: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A class, by its number and its name if it has one."""
+
+    number: int
+    label: str | None
+    score: float
+
+    def __str__(self) -> str:
+        return f"class {self.number}" if self.label is None else self.label
+
+
+@dataclass(frozen=True)
 class Classes:
     """Which results are scores of classes, and what these are called.
 
@@ -65,8 +78,13 @@ class Classes:
             sizes = "; ".join(map(str, outputs))
             raise InputError(f"'{self.source}' has {many(count, 'name')}, and no output has as many entries: {sizes}")
 
-    def of(self, output: str, array: np.ndarray) -> tuple[np.ndarray, Sequence[str] | None] | None:
-        """(scores [..., classes] as they are, names of the classes or None) of an output that has such."""
+    def of(self, output: str, value: Any) -> tuple[np.ndarray, Sequence[str] | None] | None:
+        """(scores [..., classes], names of the classes or None) of an output that has such."""
+        if isinstance(value, list):
+            return scored_entries(value)
+        if not isinstance(value, np.ndarray):
+            return None
+        array = value
         for names in (self.given, self.labels.get(output)):
             if names is not None and array.dtype.kind in "biufV":
                 if array.ndim and array.shape[-1] == len(names):
@@ -88,47 +106,38 @@ class Classes:
             for output, value in results.items():
                 ranked = rows[output]
                 if ranked is not None:
-                    parts[output] = ", ".join(f"{n} {score:.3g}" for n, score in ranked[min(i, len(ranked) - 1)])
+                    parts[output] = ", ".join(f"{c} {c.score:.3g}" for c in ranked[min(i, len(ranked) - 1)])
                 else:
                     parts[output] = text_of(_row(value, i, count))
             said = next(iter(parts.values())) if len(parts) == 1 else "; ".join(f"{n}: {p}" for n, p in parts.items())
             lines.append(f"{name}{f'[{i}]' if count > 1 else ''}  {said}")
         return lines
 
-    def ranked(self, output: str, value: Any) -> list[list[tuple[str, float]]] | None:
+    def ranked(self, output: str, value: Any) -> list[list[Scored]] | None:
         """The best classes of each row, best first; None of what is no scores, or has some of each position too."""
-        if isinstance(value, list):
-            entries = scored_entries(value)
-            return None if entries is None else list(self._best(*entries))
-        found = self.of(output, value) if isinstance(value, np.ndarray) else None
+        found = self.of(output, value)
         if found is None or math.prod(found[0].shape[1:-1]) != 1:
             return None
-        return list(self._best(found[0].reshape(-1, found[0].shape[-1]), found[1]))
+        return list(self.best(*found))
 
-    def _best(self, scores: np.ndarray, names: Sequence[str] | None) -> Iterator[list[tuple[str, float]]]:
-        for row in scores.astype(np.float64):
-            yield [
-                (f"class {c}" if names is None else names[c], float(row[c]))
-                for c in np.argsort(-row, kind="stable")[: self.top]
-            ]
+    def best(self, scores: np.ndarray, names: Sequence[str] | None) -> Iterator[list[Scored]]:
+        """The best classes along the last axis, best first, of each row."""
+        for row in scores.reshape(math.prod(scores.shape[:-1]), scores.shape[-1]).astype(np.float64):
+            order = np.argsort(-row, kind="stable")[: self.top].tolist()
+            yield [Scored(c, None if names is None else names[c], float(row[c])) for c in order]
 
     # --- the first rows of a result ---------------------------------------------------------------------------------
     def told(self, output: str, value: Any) -> list[str]:
         """'output[row] top 5: name (score) …' of the first rows, and how many more there are."""
-        found: tuple[np.ndarray, Sequence[str] | None] | None = None
-        if isinstance(value, list):
-            found = scored_entries(value)
-        elif isinstance(value, np.ndarray):
-            found = self.of(output, value)
+        found = self.of(output, value)
         if found is None:
             return []
         scores, names = found
         rows = math.prod(scores.shape[:-1])
-        first = scores.reshape(rows, scores.shape[-1])[:ROWS]
         lines = []
-        for at, best in zip(np.ndindex(scores.shape[:-1]), self._best(first, names)):
+        for at, best in itertools.islice(zip(np.ndindex(scores.shape[:-1]), self.best(scores, names)), ROWS):
             place = f"[{', '.join(map(str, at))}]" if at else ""
-            lines.append(f"{output}{place} top {len(best)}: " + ", ".join(f"{n} ({score:.4g})" for n, score in best))
+            lines.append(f"{output}{place} top {len(best)}: " + ", ".join(f"{c} ({c.score:.4g})" for c in best))
         return [*lines, f"{output}: … and {many(rows - ROWS, 'more row')}"] if rows > ROWS else lines
 
 

@@ -12,6 +12,7 @@ import click
 
 from graphc.cli.console import many
 from graphc.cli.picture_options import picture_options
+from graphc.errors import InputError
 
 if TYPE_CHECKING:
     from graphc.backend import Backend
@@ -70,7 +71,11 @@ class ModelFile(click.Path):
         name = str(value).removesuffix(".yaml")
         if name in zoo.names() and not os.path.exists(value):
             self.fail(f"there is no file '{value}': did you mean {zoo.PREFIX}{name}?", param, ctx)
-        return super().convert(os.fspath(zoo.resolved(value)), param, ctx)
+        try:
+            path = zoo.resolved(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(os.fspath(path), param, ctx)
 
 
 class TargetName(click.ParamType):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from graphc.cli.answers import ROWS, TOP, Classes, read_names
-from graphc.cli.console import many, print_table, progress_bars, seconds, stop
+from graphc.cli.console import progress_bars, seconds
 from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.files import expanded
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.run_files import Answer, mismatches, run_over, samples
+from graphc.cli.results import arrays_of, print_results, save_arrays
+from graphc.cli.run_files import run_over, samples
+from graphc.cli.run_record import array_record, output_records
+from graphc.cli.run_told import Telling
 from graphc.cli.samples import paths_of
 from graphc.cli.sources import Reader
-from graphc.cli.specs import spec_named, split_name
+from graphc.cli.specs import names_of, spec_named, split_name
 from graphc.errors import InputError
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     help="Write the results to this .npz file, or a single one to a .npy file; those of FILEs as FILE/OUTPUT.",
 )
 @compile_options
+@json_option
 def run(
     model: str,
     files: tuple[str, ...],
@@ -69,12 +73,12 @@ def run(
     tolerance: float,
     output: Path | None,
     **settings: Any,
-) -> None:
+) -> Record:
     """Run MODEL over FILEs and print a line for each; without any, run it once and summarize its outputs.
 
     A FILE is a picture, a sound (WAV), a table (CSV), an array (.npy, .npz, .pb), a folder of these or of ONNX test data, a pattern
     ('*.jpg'), or '-' for stdin. NAME=FILE is the same as --input NAME=FILE. A FILE that can't be used is told, and the others go on;
-    the exit code is 1 then, and where ONNX test data expect other results.
+    the exit code is 4 then. It is 1 where ONNX test data expect other results.
 
     The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits or
     probabilities.
@@ -93,34 +97,31 @@ def run(
             _check_count(output, compiled)
             feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast, how)
             results = compiled.run(feeds)
-    if not files:
-        took = seconds(time.perf_counter() - start)
-        again = "" if settings["target"] == "reference" else _again(compiled, feeds)
-        _print_feeds(feeds)
-        _print_results(compiled, results, classes)
-        click.echo(f"loaded, compiled and ran in {took}{again}")
-        if output:
-            write_file(output, partial(save_arrays, _arrays(results), single=output.suffix.lower() == ".npy"))
-            click.echo(f"wrote {output}")
-        return
-    base = _same_for_all(compiled, inputs, dict(shapes), seed, cast, how)
-    reader = Reader([s for s in compiled.inputs if s.name not in base and not s.optional], how, cast)
-    found = list(expanded(files))
-    refuse_inputs([output], paths_of(found))
-    answers = run_over(compiled, samples(found, reader, compiled.outputs), base, batch)
-    _print_answers(answers, classes, tolerance, output)
-
-
-def _print_results(compiled: Model, results: Mapping[str, Any], classes: Classes) -> None:
-    types = {spec.name: str(spec.type) for spec in compiled.outputs}
-    rows = [row for name, value in results.items() for row in summary(name, value, types.get(name, ""))]
-    print_table(("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), rows)
-    for name, value in results.items():
-        if not isinstance(value, np.ndarray) and not tensors_of(name, value):
-            click.echo(f"{name} is {'no value' if value is None else 'empty'}")
-    for name, value in results.items():
-        for line in classes.told(name, value):
-            click.echo(line)
+    if files:
+        base = _same_for_all(compiled, inputs, dict(shapes), seed, cast, how)
+        reader = Reader([s for s in compiled.inputs if s.name not in base and not s.optional], how, cast)
+        if not reader.specs:
+            raise InputError(f"all inputs are given, and '{files[0]}' is for none", hint=names_of(compiled.inputs))
+        found = list(expanded(files))
+        refuse_inputs([output], paths_of(found))
+        answers = run_over(compiled, samples(found, reader, compiled.outputs), base, batch)
+        return {"model": compiled.name, **Telling(classes, tolerance).say_all(answers, output)}
+    first = time.perf_counter() - start
+    again = None if settings["target"] == "reference" else _again(compiled, feeds)
+    _print_feeds(feeds)
+    print_results(compiled, results, classes)
+    warm = "" if again is None else f"; the next run took {seconds(again)}"
+    click.echo(f"loaded, compiled and ran in {seconds(first)}{warm}")
+    if output:
+        write_file(output, partial(save_arrays, arrays_of(results), single=output.suffix.lower() == ".npy"))
+        click.echo(f"wrote {output}")
+    return {
+        "model": compiled.name,
+        "inputs": [array_record(name, array) for name, array in arrays_of(feeds).items()],
+        "outputs": output_records(classes, results),
+        "seconds": {"first": first, "again": again},
+        "written": output,
+    }
 
 
 def _parted(compiled: Model, inputs: Sequence[str], files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -143,104 +144,11 @@ def _same_for_all(
     return make_feeds(specs, inputs, {n: d for n, d in shapes.items() if n in names}, None, seed, cast, how)
 
 
-def _print_answers(answers: Iterable[Answer], classes: Classes, tolerance: float, output: Path | None) -> None:
-    """A line for each row of each file. Ends with code 1 where one has failed, or was expected to be otherwise."""
-    failed = different = count = 0
-
-    def said(answers: Iterable[Answer]) -> Iterator[Answer]:
-        nonlocal failed, different, count
-        for answer in answers:
-            count += 1
-            name = answer.sample.name
-            if answer.error is not None:
-                failed += 1
-                hint = f"\n  {answer.error.hint}" if answer.error.hint else ""
-                click.echo(f"{name}: {answer.error.message}{hint}", err=True)
-                continue
-            if answer.sample.expected:
-                worst, wrong = mismatches(answer, tolerance)
-                different += bool(wrong)
-                click.echo(f"{name}  as expected, error {worst:.2g}" if not wrong else f"{name}  differs: {wrong[0]}")
-                for more in wrong[1:]:
-                    click.echo(f"{' ' * len(name)}  {more}")
-            else:
-                for line in classes.lines(name, answer.results):
-                    click.echo(line)
-            yield answer
-
-    if output is None:
-        for _ in said(answers):
-            pass
-    else:
-        if output.suffix.lower() == ".npy":
-            raise InputError(f"'{output}' holds one array", hint="write the results of files to a .npz file")
-        arrays = (pair for answer in said(answers) for pair in _of_file(answer))
-        write_file(output, partial(save_stream, arrays))
-        click.echo(f"wrote {output}", err=True)
-    if failed or different:
-        parts = [f"{failed} of {count} failed"] * bool(failed) + [f"{different} of {count} differ"] * bool(different)
-        stop(1, f"graphc: {', '.join(parts)}")
-
-
-def _of_file(answer: Answer) -> Iterator[tuple[str, np.ndarray]]:
-    return ((f"{answer.sample.name}/{name}", array) for name, array in _arrays(answer.results).items())
-
-
-def _print_feeds(feeds: Mapping[str, Any]) -> None:
-    for name, value in feeds.items():
-        given = tensors_of(name, value)
-        for key, array in list(given.items())[:ROWS]:
-            click.echo(f"input {key}: {dtype_name(array.dtype)}{list(array.shape)}")
-        if len(given) > ROWS:
-            click.echo(f"input {name}: … and {len(given) - ROWS} more")
-
-
-def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Arrays by name; those of a sequence or a map under names of their own."""
-    return {key: a for name, value in values.items() for key, a in tensors_of(name, value).items()}
-
-
-def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> str:
-    """How long a run takes once everything is there."""
+def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> float:
+    """Seconds that a run takes once everything is there."""
     start = time.perf_counter()
     compiled.run(feeds)
-    return f"; the next run took {seconds(time.perf_counter() - start)}"
-
-
-def summary(name: str, value: Any, of: str) -> list[tuple[str, ...]]:
-    """Rows of the table for a result: one for a tensor, one for all numbers of maps, one each for the first of a sequence.
-
-    of: the type of what is no tensor.
-    """
-    maps = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-    if maps and all(isinstance(m, dict) and m and not any(map(np.ndim, m.values())) for m in maps):
-        sizes = sorted({len(m) for m in maps})
-        entries = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
-        shape = f"map of {entries}" if isinstance(value, dict) else f"{many(len(maps), 'map')} of {entries}"
-        return [_row(name, np.array([x for m in maps for x in m.values()]), shape, of)]
-    tensors = list(tensors_of(name, value).items())
-    rows = [_row(key, array) for key, array in tensors[:ROWS]]
-    left = len(tensors) - ROWS
-    return [*rows, (f"{name}: … and {left} more", *[""] * 6)] if left > 0 else rows
-
-
-def _row(name: str, array: np.ndarray, shape: str = "", dtype: str = "") -> tuple[str, ...]:
-    shape, dtype = shape or "×".join(map(str, array.shape)) or "scalar", dtype or dtype_name(array.dtype)
-    if array.dtype.kind in "OUS" or not array.size:
-        return name, shape, dtype, "", "", "", ""
-    x = array.astype(np.float64)
-    bad = int(np.isnan(x).sum())
-    if bad == x.size:
-        return name, shape, dtype, "", "", "", str(bad)
-    return (
-        name,
-        shape,
-        dtype,
-        f"{np.nanmin(x):.6g}",
-        f"{np.nanmean(x):.6g}",
-        f"{np.nanmax(x):.6g}",
-        str(bad or ""),
-    )
+    return time.perf_counter() - start
 
 
 def _check_count(output: Path | None, compiled: Model) -> None:
@@ -256,25 +164,10 @@ def _check_count(output: Path | None, compiled: Model) -> None:
         )
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], stream: IO[bytes], single: bool = False) -> None:
-    """Write arrays under any names as .npz (`np.savez` takes them as keywords: 'file' is not free), or the one as .npy."""
-    if single:
-        (array,) = arrays.values()
-        np.lib.format.write_array(stream, _plain(array), allow_pickle=False)
-        return
-    save_stream(arrays.items(), stream)
-
-
-def save_stream(arrays: Iterable[tuple[str, np.ndarray]], stream: IO[bytes]) -> None:
-    """Write arrays as .npz, as they come."""
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays:
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, _plain(array), allow_pickle=False)
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a dtype that .npy files have: strings of a fixed width, float32 for bfloat16 and float8."""
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    return np.asarray(array.astype(np.float32) if array.dtype.kind == "V" else array, order="C")
+def _print_feeds(feeds: Mapping[str, Any]) -> None:
+    for name, value in feeds.items():
+        given = tensors_of(name, value)
+        for key, array in list(given.items())[:ROWS]:
+            click.echo(f"input {key}: {dtype_name(array.dtype)}{list(array.shape)}")
+        if len(given) > ROWS:
+            click.echo(f"input {name}: … and {len(given) - ROWS} more")

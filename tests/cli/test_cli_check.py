@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from graphc.cli import main
 from graphc.cli.answers import Classes
-from graphc.cli.run import summary
+from graphc.cli.results import summary
 
 
 def said(*args) -> list[str]:
