@@ -27,8 +27,11 @@ def names_of(text: str) -> tuple[str, ...] | None:
 def in_order(given: object) -> tuple[str, ...] | None:
     """The names of a list, of {number: name}, or of {name: number}; numbers count from 0. None of anything else.
 
-    A name may be a list of names, of which the last is taken: ImageNet's class index is {"0": ["n01440764", "tench"], …}.
+    A name may be a list of names, of which the last is taken: ImageNet's class index is {"0": ["n01440764", "tench"], …}. Of a
+    dict with 'id2label', as the config.json of Hugging Face is, that entry counts.
     """
+    if isinstance(given, dict) and isinstance(given.get("id2label"), dict):
+        given = given["id2label"]
     if isinstance(given, (list, tuple)):
         names = [_name(v) for v in given]
         return tuple(n for n in names if n is not None) if given and None not in names else None

@@ -105,7 +105,8 @@ def run(
         found = list(expanded(files))
         refuse_inputs([output], paths_of(found))
         answers = run_over(compiled, samples(found, reader, compiled.outputs), base, batch)
-        return {"model": compiled.name, **Telling(classes, tolerance).say_all(answers, output)}
+        keep = bool(click.get_current_context().params.get("as_json"))
+        return Telling(compiled.name, classes, tolerance, keep).say_all(answers, output)
     first = time.perf_counter() - start
     again = None if settings["target"] == "reference" else _again(compiled, feeds)
     _print_feeds(feeds)

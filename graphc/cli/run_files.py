@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 8 << 20  # of the inputs of a batch
 MOST_ROWS = 256
+PICTURES = 4  # dims of a batch of them
 
 
 @dataclass
@@ -90,7 +91,10 @@ def mismatches(answer: Answer, tolerance: float) -> tuple[float, list[str]]:
 
 def rows_at_once(model: Model, given: Iterable[str]) -> int | None:
     """How many rows the model takes: any number (None), or exactly so many. A batch is the first dim of all inputs and all outputs;
-    what is no batch is 1. given: inputs that are the same for every file."""
+    of a fixed size it is one of pictures only, since it may be anything else. What is no batch is 1.
+
+    given: inputs that are the same for every file.
+    """
     constant = set(given)
     specs = [s for s in model.inputs if not s.optional]
     files, others = ([s for s in specs if (s.name in constant) == same] for same in (False, True))
@@ -101,7 +105,9 @@ def rows_at_once(model: Model, given: Iterable[str]) -> int | None:
     first = firsts.pop()
     if firsts or first == ANY or any(first in (s.shape or ()) for s in others if isinstance(first, str)):
         return 1
-    return first if isinstance(first, int) else None
+    if isinstance(first, int):
+        return first if all(len(s.shape or ()) == PICTURES for s in files) else 1
+    return None
 
 
 def run_over(

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.cli.answers import Classes
 from graphc.cli.machine import Record
-from graphc.cli.run_files import Answer, mismatches
+from graphc.cli.run_files import Answer
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
 
@@ -40,19 +40,20 @@ def best(classes: Classes, output: str, value: Any) -> list[Record]:
     ]
 
 
-def output_records(classes: Classes, results: Mapping[str, Any]) -> list[Record]:
-    """Of each result, with those of a sequence or a map under names of their own."""
+def output_records(classes: Classes, results: Mapping[str, Any], rows: bool = False) -> list[Record]:
+    """Of each result, with those of a sequence or a map under names of their own. rows: best classes of rows alone, not of each
+    position in them."""
     return [
-        array_record(key, array) | numbers(array) | {"best": best(classes, key, array)}
+        array_record(key, array)
+        | numbers(array)
+        | {"best": best(classes, key, array) if not rows or classes.ranked(key, array) is not None else []}
         for name, value in results.items()
         for key, array in tensors_of(name, value).items()
     ]
 
 
-def answer_record(classes: Classes, answer: Answer, tolerance: float) -> Record:
-    """Of a file: its results, and what is wrong with it or them."""
-    record = {"file": answer.sample.name, "error": answer.error, "outputs": output_records(classes, answer.results)}
-    if not answer.sample.expected or answer.error is not None:
-        return record
-    worst, wrong = mismatches(answer, tolerance)
-    return record | {"difference": worst, "different": wrong}
+def answer_record(classes: Classes, answer: Answer, found: tuple[float, list[str]] | None) -> Record:
+    """Of a file: its results, and what is wrong with it. found: how far they are from what is expected, and what differs."""
+    record: Record = {"file": answer.sample.name, "error": answer.error}
+    record["outputs"] = output_records(classes, answer.results, rows=True)
+    return record if found is None else record | {"difference": found[0], "different": found[1]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,26 @@ from graphc.cli.exits import DIFFERENT, INPUT
 from graphc.cli.machine import Failed, Record
 from graphc.cli.output import write_file
 from graphc.cli.results import arrays_of, save_stream
-from graphc.cli.run_files import Answer
+from graphc.cli.run_files import Answer, mismatches
 from graphc.cli.run_record import answer_record
 from graphc.errors import GraphcError, InputError
 
 
 @dataclass
 class Telling:
-    """Says a line for each row of each file, and keeps what --json tells.
+    """Says a line for each row of each file, and counts.
 
+    model: its name
     tolerance: of results that are expected
+    keep: a record of each file, for --json; there may be too many to keep them for nobody
     """
 
+    model: str
     classes: Classes
     tolerance: float
+    keep: bool
     records: list[Record] = field(default_factory=list)
+    count: int = 0
     failed: int = 0
     different: int = 0
 
@@ -45,11 +50,10 @@ class Telling:
         else:
             write_file(output, partial(save_stream, (pair for answer in said for pair in _named(answer))))
             click.echo(f"wrote {output}", err=True)
-        record: Record = {"files": self.records, "failed": self.failed, "different": self.different, "written": output}
+        record: Record = {"model": self.model, "files": self.records, "failed": self.failed}
+        record |= {"different": self.different, "written": output}
         wrong = [
-            f"{n} of {len(self.records)} {what}"
-            for n, what in ((self.failed, "failed"), (self.different, "differ"))
-            if n
+            f"{n} of {self.count} {what}" for n, what in ((self.failed, "failed"), (self.different, "differ")) if n
         ]
         if wrong:
             raise Failed(INPUT if self.failed else DIFFERENT, record, f"graphc: {', '.join(wrong)}")
@@ -58,25 +62,26 @@ class Telling:
     def _said(self, answers: Iterable[Answer]) -> Iterator[Answer]:
         """The answers that there are, as they come."""
         for answer in answers:
-            record = answer_record(self.classes, answer, self.tolerance)
-            self.records.append(record)
+            self.count += 1
+            expected = answer.sample.expected and answer.error is None
+            found = mismatches(answer, self.tolerance) if expected else None
+            if self.keep:
+                self.records.append(answer_record(self.classes, answer, found))
             if answer.error is not None:
                 self.failed += 1
                 click.echo(_failure(answer.sample.name, answer.error), err=True)
                 continue
-            for line in self._lines(answer, record):
+            self.different += found is not None and bool(found[1])
+            name = answer.sample.name
+            for line in self.classes.lines(name, answer.results) if found is None else _compared(name, *found):
                 click.echo(line)
             yield answer
 
-    def _lines(self, answer: Answer, record: Record) -> list[str]:
-        name = answer.sample.name
-        if "different" not in record:
-            return self.classes.lines(name, answer.results)
-        if not record["different"]:
-            return [f"{name}  as expected, error {record['difference']:.2g}"]
-        self.different += 1
-        first, *others = record["different"]
-        return [f"{name}  differs: {first}", *(f"{' ' * len(name)}  {more}" for more in others)]
+
+def _compared(name: str, worst: float, wrong: Sequence[str]) -> list[str]:
+    if not wrong:
+        return [f"{name}  as expected, error {worst:.2g}"]
+    return [f"{name}  differs: {wrong[0]}", *(f"{' ' * len(name)}  {more}" for more in wrong[1:])]
 
 
 def _failure(name: str, error: GraphcError) -> str:

@@ -75,13 +75,11 @@ class Reader:
 
     # --- ONNX test data ---------------------------------------------------------------------------------------------
     def _test_data(self, file: File, name: str) -> dict[str, Any]:
-        named, value = read_message(file, None if not name else spec_named(self.specs, name))
-        if not name and len(self.specs) > 1 and any(s.name == named for s in self.specs):
-            name = named
+        if not name and len(self.specs) > 1:  # the file may tell which input it is for
+            named = read_message(file, None)[0]
+            name = named if any(s.name == named for s in self.specs) else ""
         spec = the_spec(self.specs, name, file.path)
-        if spec.content is not None and not name:
-            value = read_message(file, spec)[1]
-        return {spec.name: value}
+        return {spec.name: read_message(file, spec)[1]}
 
     def _of_set(self, files: TestSet) -> dict[str, Any]:
         feeds = {}
