@@ -171,6 +171,12 @@ class Model:
         return self._source.signature.scores
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        """What an ONNX file says of itself: producer_name, producer_version, domain, version, description, graph_name,
+        graph_description, metadata (by key), and dims, by input and output. Empty entries are left out."""
+        return self._source.signature.described
+
+    @property
     def nets(self) -> tuple[str, ...]:
         """The names of all nets of the file that the model was read from, where it has several."""
         return self._source.signature.nets
