@@ -133,7 +133,16 @@ class Signature:
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         labels = {name: tuple(names) for name, names in content["labels"].items()}
         return Signature(
-            *(content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"]), promised),
+            *(
+                content["name"],
+                inputs,
+                outputs,
+                *rest,
+                tuple(content["nets"]),
+                labels,
+                tuple(content["scores"]),
+                promised,
+            ),
             content["described"],
         )
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import graphc.onnxruntime.capi._pybind_state
+import graphc.onnxruntime.capi.onnxruntime_inference_collection  # noqa: F401  (attributes, as in ONNX Runtime)
 from graphc.errors import GraphcWarning
 from graphc.onnxruntime.binding import IOBinding as IOBinding
 from graphc.onnxruntime.nodes import ModelMetadata as ModelMetadata
@@ -38,8 +40,6 @@ def get_version_string() -> str:
 
 
 def get_build_info() -> str:
-    import graphc
-
     return f"graphc {graphc.__version__} with the API of ONNX Runtime {__version__}"
 
 

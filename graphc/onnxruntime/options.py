@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.errors import GraphcWarning
@@ -34,11 +34,23 @@ class ExecutionOrder(enum.IntEnum):
 
 # Without optimisations: each node of the file as its definition says. What models need in order to run stays.
 PLAIN = (
-    *("winograd", "strassen", "fusion", "canonicalize", "identities", "merge_reshapes", "fold_batch_norm", "merge_pads"),
+    *(
+        "winograd",
+        "strassen",
+        "fusion",
+        "canonicalize",
+        "identities",
+        "merge_reshapes",
+        "fold_batch_norm",
+        "merge_pads",
+    ),
     *("common_subexpressions", "batch_first", "rows_for_columns"),
 )
 OWN = "graphc."  # of config entries that are options of graphc.compile
-_TYPES = {"graphc.winograd": int, "graphc.tune": lambda text: text not in ("0", "false", "False")}
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "graphc.winograd": int,
+    "graphc.tune": lambda text: text not in ("0", "false", "False"),
+}
 
 _LIKEWISE = {  # attributes, their defaults; those that change no result, and nothing that is written
     "enable_cpu_mem_arena": True,
@@ -177,7 +189,9 @@ class SessionOptions(_Entries):
         if self._entries.get("session.load_model_format", "ONNX").upper() != "ONNX":
             raise failure(failures.NotImplemented, "graphc reads models in ONNX's format only, not in that of ORT")
         if self.optimized_model_filepath:
-            message = f"graphc does not write '{self.optimized_model_filepath}': it has no optimised models in ONNX's format"
+            message = (
+                f"graphc does not write '{self.optimized_model_filepath}': it has no optimised models in ONNX's format"
+            )
             raise failure(failures.NotImplemented, f"{message}\n  leave out optimized_model_filepath")
         if self.enable_profiling:
             _warn("graphc writes no profile of a session: `graphc bench MODEL --profile --trace FILE.json` does")
@@ -220,7 +234,9 @@ class RunOptions(_Entries):
 
 # --- providers ----------------------------------------------------------------------------------------------------------
 CPU = "CPUExecutionProvider"
-_OTHERS = "Tensorrt CUDA MIGraphX OpenVINO Dnnl VitisAI QNN Nnapi VSINPU Js CoreML Dml Rknpu WebNN WebGpu Xnnpack CANN Azure"
+_OTHERS = (
+    "Tensorrt CUDA MIGraphX OpenVINO Dnnl VitisAI QNN Nnapi VSINPU Js CoreML Dml Rknpu WebNN WebGpu Xnnpack CANN Azure"
+)
 ALL_PROVIDERS = (*(f"{name}ExecutionProvider" for name in _OTHERS.split()), CPU)
 
 

@@ -166,7 +166,9 @@ class InferenceSession:
         try:
             exact = np.asarray(value)
             array = exact.astype(want)
-            return array if want.kind == "O" or np.array_equal(array, exact, equal_nan=exact.dtype.kind == "f") else value
+            return (
+                array if want.kind == "O" or np.array_equal(array, exact, equal_nan=exact.dtype.kind == "f") else value
+            )
         except (ValueError, TypeError):
             raise RuntimeError("Could not create tensor from given input list") from None
 
@@ -275,7 +277,9 @@ def _source(given: Any) -> str | bytes:
         raise failure(failures.NoSuchFile, text)
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".ort":
-        raise failure(failures.NotImplemented, f"{path} is in ONNX Runtime's own format\n  give the ONNX file that it was made of")
+        raise failure(
+            failures.NotImplemented, f"{path} is in ONNX Runtime's own format\n  give the ONNX file that it was made of"
+        )
     if suffix in SUFFIXES or os.path.isdir(path):
         return path
     with open(path, "rb") as f:

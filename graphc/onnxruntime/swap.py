@@ -32,5 +32,7 @@ def install() -> None:
 
 def uninstall() -> None:
     """From now on `import onnxruntime` gives the package of that name again."""
-    for name in [n for n, m in sys.modules.items() if n.partition(".")[0] == "onnxruntime" and m.__name__.startswith(HERE)]:
+    for name in [
+        n for n, m in sys.modules.items() if n.partition(".")[0] == "onnxruntime" and m.__name__.startswith(HERE)
+    ]:
         del sys.modules[name]

@@ -12,9 +12,7 @@ import numpy as np
 from graphc.onnxruntime.nodes import dtype_of, element_number, tensor_text
 from graphc.types import dtype_name
 
-_NO_DEVICE = (
-    "Can't allocate memory on the device using this package of OnnxRuntime: graphc.onnxruntime has only the CPU's, not '{}'"
-)
+_NO_DEVICE = "Can't allocate memory on the device using this package of OnnxRuntime: graphc.onnxruntime has only the CPU's, not '{}'"
 
 
 def require_cpu(device: Any) -> None:
@@ -31,8 +29,8 @@ def at_pointer(address: int, shape: Sequence[int], element_type: Any) -> np.ndar
     count = int(np.prod(shape, dtype=np.int64))
     if count == 0:
         return np.empty(tuple(shape), dtype)
-    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(int(address))
-    return np.frombuffer(memory, dtype, count).reshape(tuple(shape))
+    memory = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(int(address))
+    return np.ctypeslib.as_array(memory).view(dtype).reshape(tuple(shape))
 
 
 @dataclass(frozen=True)

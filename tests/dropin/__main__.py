@@ -13,7 +13,9 @@ from typing import Any
 from .programs import PACKAGES, POSTLUDE, PRELUDE, Package
 
 ROOT = Path(__file__).resolve().parents[2]
-TOLERANCE = 2e-3  # of scores between 0 and 1, and of places in pixels: sums of float32 in other orders, through whole networks
+TOLERANCE = (
+    2e-3  # of scores between 0 and 1, and of places in pixels: sums of float32 in other orders, through whole networks
+)
 
 
 def main() -> int:
@@ -55,7 +57,11 @@ def tried(package: Package, out: Path) -> str:
         worst = difference(answers["onnxruntime"]["answers"], answers["graphc"]["answers"])
     except ValueError as error:
         return f"differs: {error}"
-    return f"same: {package.answers}; largest difference of a number {worst:.0e}" if worst <= TOLERANCE else f"differs by {worst}"
+    return (
+        f"same: {package.answers}; largest difference of a number {worst:.0e}"
+        if worst <= TOLERANCE
+        else f"differs by {worst}"
+    )
 
 
 def difference(a: Any, b: Any) -> float:

@@ -16,7 +16,6 @@ class Package(NamedTuple):
     program: str
 
 
-
 PACKAGES = (
     Package(
         "magika",
