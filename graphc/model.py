@@ -174,9 +174,10 @@ class Model:
         return self._source.signature.scores
 
     @property
-    def pictures(self) -> dict[str, str]:
-        """What the file says of pictures that its inputs are: the entries `Image.…` of an ONNX file's metadata."""
-        return dict(self._source.signature.pictures)
+    def described(self) -> Mapping[str, Any]:
+        """What an ONNX file says of itself: producer_name, producer_version, domain, version, description, graph_name,
+        graph_description, metadata (by key), and dims, by input and output. Empty entries are left out."""
+        return self._source.signature.described
 
     @property
     def nets(self) -> tuple[str, ...]:

@@ -57,7 +57,9 @@ def bench(
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast, how.of(compiled.pictures))
+        feeds = make_feeds(
+            compiled.inputs, inputs, dict(shapes), batch, seed, cast, how.of(compiled.described.get("metadata", {}))
+        )
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:
         plan.require_times()

@@ -58,7 +58,15 @@ def compare(
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast, how.of(graph.meta.get("pictures", {})))
+    feeds = make_feeds(
+        graph.inputs,
+        inputs,
+        dict(shapes),
+        batch,
+        seed,
+        cast,
+        how.of(graph.meta.get("described", {}).get("metadata", {})),
+    )
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")

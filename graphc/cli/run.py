@@ -91,7 +91,7 @@ def run(
         names = None if named is None else read_names(named)
         classes = Classes(compiled.labels, compiled.scores, names, named or "", top)
         classes.require_output(compiled.outputs)
-        how = how.of(compiled.pictures)
+        how = how.of(compiled.described.get("metadata", {}))
         inputs, files = _parted(compiled, inputs, files)
         if not files:
             _check_count(output, compiled)

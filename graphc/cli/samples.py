@@ -30,5 +30,5 @@ def paths_of(files: Iterable[File | TestSet]) -> list[str]:
 
 def read_samples(graph: Graph, files: Sequence[File | TestSet], how: Preparation) -> list[dict[str, np.ndarray]] | None:
     """The arrays of each file by the names of inputs; None where there are no files. how: what is made of pictures."""
-    reader = Reader(specs_of(graph.inputs), how.of(graph.meta.get("pictures", {})))
+    reader = Reader(specs_of(graph.inputs), how.of(graph.meta.get("described", {}).get("metadata", {})))
     return [reader.read(file) for file in files] or None

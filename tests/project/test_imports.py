@@ -34,6 +34,7 @@ PARTS = {
     "shrinker": "shrinker",
     "gradient": "gradient",
     "interface": "onnx_backend",
+    "doors": "onnxruntime torch_backend",
     "draw": "draw",
     "cli": "cli __main__",
     "frontends": "frontends",
@@ -62,6 +63,7 @@ MAY_IMPORT = {
     "run": "ir disk run",
     "zoo": "ir zoo",
     "interface": "ir frontends",
+    "doors": "ir doors",
     "driver": "ir ops passes disk run zoo driver frontends backends",
     "draw": "ir draw",
     "quantizer": "ir ops passes driver draw quantizer frontends",
@@ -110,6 +112,7 @@ THIRD_PARTIES = {
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
+    "torch": ("graphc.torch_backend",),
     "hypothesis": ("nowhere",),
 }
 
