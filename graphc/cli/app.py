@@ -30,6 +30,7 @@ from graphc.cli.export import export
 from graphc.cli.init import init
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.report import report
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
@@ -112,6 +113,7 @@ for command in (
     show,
     explain,
     bench,
+    report,
     compare,
     export,
     quantize,

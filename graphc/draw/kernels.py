@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from graphc.draw.parts import Item, Part, Scope, parts_of
 from graphc.draw.text import shortened
@@ -11,11 +11,11 @@ from graphc.graph import Value
 from graphc.report import StepInfo
 
 
-def grouped(root: Scope, steps: tuple[StepInfo, ...]) -> Scope:
-    """The nodes of a graph in a scope for each step of the plan that computes some of them.
+def steps_of(root: Scope, steps: Sequence[StepInfo]) -> dict[Item, StepInfo | None]:
+    """By part, or scope of a node that holds graphs: the step of the plan that computes it, None where there is none.
 
     Passes replace nodes: one that no step names belongs to the step whose result has its name, else to the one step that
-    reads it ('BatchNormalization' that went into the weights of a convolution). What belongs to none stands alone.
+    reads it ('BatchNormalization' that went into the weights of a convolution).
     """
     step_of = {name: step for step in steps for name in step.nodes}
     step_of |= {step.output: step for step in steps if step.nodes and step.output not in step_of}
@@ -31,19 +31,27 @@ def grouped(root: Scope, steps: tuple[StepInfo, ...]) -> Scope:
             after = {found.get(reader) for v in unit.makes for reader in readers[v]}
             of = after.pop() if len(after) == 1 else None
         found[unit] = of
+    return {unit: found[unit] for unit in units}
+
+
+def grouped(root: Scope, steps: Sequence[StepInfo]) -> Scope:
+    """The nodes of a graph in a scope for each step of the plan that computes some of them. What belongs to none stands alone."""
     scopes: dict[int, Scope] = {}
     items: list[Item] = []
-    for unit in units:
-        step = found[unit]
+    for unit, step in steps_of(root, steps).items():
         if step is None:
             items.append(unit)
             continue
         if step.index not in scopes:
-            what = "host (NumPy)" if step.host else step.algorithm or shortened(step.kernel, 24)
-            scopes[step.index] = Scope(f"{step.index} {what}", step.kernel, whole=True)
+            scopes[step.index] = Scope(f"{step.index} {kernel_of(step)}", step.kernel, whole=True)
             items.append(scopes[step.index])
         scopes[step.index].items.append(unit)
     return Scope(root.label, "", items)
+
+
+def kernel_of(step: StepInfo) -> str:
+    """In a word or two: its algorithm, where there is a choice."""
+    return "host (NumPy)" if step.host else step.algorithm or shortened(step.kernel, 24)
 
 
 def _units(scope: Scope) -> Iterator[Item]:
