@@ -111,14 +111,15 @@ def picture(plan: Plan, spent: Sequence[float], title: str) -> str:
         )
         parts += [
             _text(LABEL - 6, y + 12, _shortened(step.label), "text-anchor='end'"),
-            f'<rect x="{LABEL}" y="{y + 2}" width="{length:.1f}" height="{ROW - 4}" fill="{colours[_main(step)]}">'
+            f'<rect x="{LABEL}" y="{y + 2}" width="{length:.1f}" height="{ROW - 4}" fill="{colours[main_operator(step)]}">'
             f"<title>{escape(f'{step.label}: {step.kernel} {step.algorithm}')}</title></rect>",
             _text(LABEL + length + 4, y + 12, numbers, "fill='#555'"),
         ]
     return as_xml("\n".join([*parts, "</svg>\n"]))
 
 
-def _main(step: StepInfo) -> str:
+def main_operator(step: StepInfo) -> str:
+    """The first one."""
     return step.ops[0] if step.ops else step.kernel
 
 
@@ -126,7 +127,7 @@ def _colours(plan: Plan, spent: Sequence[float]) -> dict[str, str]:
     """A colour for each operator; the last one for all but those that take the most time."""
     times: dict[str, float] = {}
     for step, t in zip(plan.steps, spent):
-        times[_main(step)] = times.get(_main(step), 0.0) + t
+        times[main_operator(step)] = times.get(main_operator(step), 0.0) + t
     order = sorted(times, key=lambda op: -times[op])
     return {op: COLOURS[min(i, len(COLOURS) - 1)] for i, op in enumerate(order)}
 

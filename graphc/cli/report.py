@@ -18,7 +18,7 @@ from graphc.cli.feeds import input_files, make_feeds, make_plan, plan_of
 from graphc.cli.layers import bound_to, short_type
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.errors import GraphcError, InputError, of_readings
+from graphc.errors import CheckError, GraphcError, InputError, LoadError, TypeRuleError, UnsupportedError, of_readings
 from graphc.types import numbers
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def report(
             else:
                 feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, **given)
                 found = _timed(compiled, feeds, rounds, settings)
-    except InputError:
-        raise
     except GraphcError as error:
+        if not _of_file(error):
+            raise
         failed = error
         found = Findings(Path(model).name, problems=[shown(problem) for problem in of_readings([error])])
     page = document(content(found)).encode()
@@ -79,6 +79,11 @@ def report(
     click.echo(f"wrote {out}: {_said(found)}, {len(page) / 2**20:.1f} MiB")
     if failed is not None:
         raise failed
+
+
+def _of_file(error: GraphcError) -> bool:
+    """Is it a problem of the file, and not of the command line, the inputs or the machine?"""
+    return isinstance(error, (LoadError, TypeRuleError, CheckError)) or error.source is not None
 
 
 def _said(found: Findings) -> str:
@@ -104,15 +109,25 @@ def _planned(compiled: Model, inputs: tuple[str, ...], shapes: dict[str, Any], b
 
 
 def _timed(compiled: Model, feeds: dict[str, Any], rounds: int, settings: dict[str, Any]) -> Findings:
+    """As a whole and step by step, as far as the target and the model have it; a warning says what there is not."""
+    plan = plan_of(compiled, feeds)
     try:
-        plan_of(compiled, feeds).require_times()
-    except GraphcError as error:
-        raise InputError(error.message, hint=f"{error.hint}; or leave times away: --no-time") from None
+        plan.require_times()
+    except UnsupportedError as error:
+        return _with_warning(_findings(compiled, plan), f"without times: {error.message}")
     times = time_runs(partial(compiled.run, feeds), rounds)
     plan = plan_of(compiled, feeds)  # now with what follows from data
-    spent = plan.profile(feeds, rounds)
-    limits = open_backend(**settings).roofline()
-    return replace(_findings(compiled, plan), spent=spent, whole=float(np.median(times)), limits=limits)
+    found = replace(_findings(compiled, plan), whole=float(np.median(times)))
+    try:
+        spent = plan.profile(feeds, rounds)
+    except UnsupportedError as error:
+        return _with_warning(found, f"steps have no times: {error.message}")
+    return replace(found, spent=spent, limits=open_backend(**settings).roofline())
+
+
+def _with_warning(found: Findings, text: str) -> Findings:
+    click.echo(f"warning: {text}", err=True)
+    return replace(found, warnings=[*found.warnings, text])
 
 
 def _findings(compiled: Model, plan: Plan) -> Findings:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from graphc.draw.parts import Item, Part, Scope, parts_of
 from graphc.draw.text import shortened
 from graphc.graph import Value
 from graphc.report import StepInfo
+from graphc.sizes import hint_of
 
 
 def steps_of(root: Scope, steps: Sequence[StepInfo]) -> dict[Item, StepInfo | None]:
     """By part, or scope of a node that holds graphs: the step of the plan that computes it, None where there is none.
 
-    Passes replace nodes: one that no step names belongs to the step whose result has its name, else to the one step that
-    reads it ('BatchNormalization' that went into the weights of a convolution).
+    Passes replace nodes: one that no step names belongs to the step whose result has its name, else to the one with the most
+    arithmetic of those that what it became is in ('attention/FusedAttention_3' of 'attention'), else to the one step that reads it
+    ('BatchNormalization' that went into the weights of a convolution).
     """
+    units = list(_units(root))
+    names = {unit.name if isinstance(unit, Part) else unit.path for unit in units}
     step_of = {name: step for step in steps for name in step.nodes}
     step_of |= {step.output: step for step in steps if step.nodes and step.output not in step_of}
-    units = list(_units(root))
+    for step in sorted(steps, key=lambda step: -hint_of(step.flops)):
+        for name in names.intersection(_replaced(step, names)):
+            step_of.setdefault(name, step)
     readers: dict[Value, list[Item]] = defaultdict(list)
     for unit in units:
         for v in (v for part in parts_of(unit) for v in part.reads):
@@ -32,6 +39,13 @@ def steps_of(root: Scope, steps: Sequence[StepInfo]) -> dict[Item, StepInfo | No
             of = after.pop() if len(after) == 1 else None
         found[unit] = of
     return {unit: found[unit] for unit in units}
+
+
+def _replaced(step: StepInfo, names: Collection[str]) -> Iterator[str]:
+    """Names before each '/' in those of its nodes that are no node's of the graph."""
+    for name in step.nodes:
+        if name not in names:
+            yield from (name[: found.start()] for found in re.finditer("/", name))
 
 
 def grouped(root: Scope, steps: Sequence[StepInfo]) -> Scope:

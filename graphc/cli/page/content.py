@@ -52,7 +52,8 @@ def content(found: Findings) -> dict[str, Any]:
     data: dict[str, Any] = {
         "title": found.title,
         "version": __version__,
-        "facts": [*found.facts, *(_facts(plan, found) if plan else ())],
+        "facts": list(found.facts),
+        "cards": _cards(plan, found) if plan else [],
         "problems": list(found.problems),
         "warnings": list(found.warnings),
         "hosted": list(found.hosted),
@@ -61,6 +62,8 @@ def content(found: Findings) -> dict[str, Any]:
         data["graph"] = graph_data(found.graph, plan.steps if plan else ())
     if found.pending:
         data["pending"] = tables.pending(found.pending)
+    if plan is not None and found.spent is not None:
+        data["operators"] = tables.operators(plan, found.spent)
     if plan is not None:
         data["steps"] = _steps(plan, found)
         data["profile"] = tables.profile(plan, found.spent, found.limits)
@@ -73,23 +76,24 @@ def content(found: Findings) -> dict[str, Any]:
     return data
 
 
-def _facts(plan: Plan, found: Findings) -> list[tuple[str, str]]:
-    fused = sum(note.applied for note in plan.notes)
+def _cards(plan: Plan, found: Findings) -> list[tuple[str, str, str]]:
+    """What stands first, in large: a name, a value, and what else there is to say of it."""
     kernels = len({step.kernel for step in plan.steps if not step.host})
-    facts = [
-        ("steps", f"{len(plan.steps)}, of {many(kernels, 'kernel')}"),
-        ("fused", f"{many(fused, 'node')} into the kernel of a neighbour"),
-        ("arithmetic", f"{count(sum(step.flops for step in plan.steps))} operations"),
-        ("weights", plan.memory.about_weights),
-        ("arena", format_bytes(plan.memory.arena)),
-    ]
+    flops = sum(step.flops for step in plan.steps)
+    cards = []
     if found.whole is not None:
-        rate = sum(step.flops for step in plan.steps) / found.whole / 1e9
-        facts.append(("time", f"{seconds(found.whole)}, {rate:.3g} GFLOP/s"))
+        cards.append(("a run takes", seconds(found.whole), f"{flops / found.whole / 1e9:.3g} GFLOP/s"))
     if found.spent is not None and found.limits is not None:
         least = sum(found.limits.seconds(step) for step in plan.steps if not step.host)
-        facts.append(("at the roofline", seconds(least)))
-    return facts
+        cards.append(("at the roofline", seconds(least), f"of {seconds(sum(found.spent))} for its steps, one by one"))
+    fused = sum(note.applied for note in plan.notes)
+    cards += [
+        ("steps", str(len(plan.steps)), f"of {many(kernels, 'kernel')}, {many(fused, 'node')} fused"),
+        ("arithmetic", count(flops), "operations"),
+        ("weights", format_bytes(plan.memory.weights), plan.memory.about_weights.partition(", ")[2]),
+        ("arena", format_bytes(plan.memory.arena), f"{format_bytes(plan.memory.total)} without reuse"),
+    ]
+    return cards
 
 
 def _steps(plan: Plan, found: Findings) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def _edges(root: Scope) -> Iterator[Edge]:
 
 def _tree(root: Scope, found: dict[Item, StepInfo | None]) -> Group:
     """A kernel stands in the innermost block that holds all of its nodes."""
-    around = {unit: scopes for unit, scopes in _around(root, ())}
+    around = dict(_around(root, ()))
     shared: dict[int, tuple[Scope, ...]] = {}
     counts: dict[int, int] = defaultdict(int)
     for unit, step in found.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Union
 
 from graphc.cli.console import count, seconds
+from graphc.cli.profile import main_operator
 from graphc.report import Pending, Plan, Roofline, StepInfo, format_bytes
 
 Cell = Union[str, tuple[float, str]]  # text, or a number and how it reads
@@ -46,6 +47,19 @@ def profile(plan: Plan, spent: Sequence[float] | None, limits: Roofline | None) 
             row.append((step.occupancy or 0.0, "" if step.occupancy is None else f"{step.occupancy:.0%}"))
         rows.append([*row, _because(step)])
     return table(columns, rows, "part" if spent is not None else "flop", [step.index for step in plan.steps])
+
+
+def operators(plan: Plan, spent: Sequence[float]) -> Table:
+    """Which operators take the time, the most first: a step counts for its first."""
+    found: dict[str, list[float]] = {}
+    for step, t in zip(plan.steps, spent):
+        found.setdefault(main_operator(step), []).append(t)
+    total = sum(spent) or 1e-12
+    rows: list[list[Cell]] = [
+        [op, (len(times), str(len(times))), (sum(times), seconds(sum(times))), (sum(times), f"{sum(times) / total:.1%}")]
+        for op, times in sorted(found.items(), key=lambda item: -sum(item[1]))
+    ]
+    return table(("operator", ">steps", ">time", ">part"), rows, "part")
 
 
 def kernel(step: StepInfo) -> str:

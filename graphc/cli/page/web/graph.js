@@ -14,6 +14,12 @@ const measure = (() => {
 
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+/** The upper left corner of a group's frame. */
+const cornersOf = (laid) => (g) => {
+  const { x, y, width, height } = laid.node(`g${g}`);
+  return { x: x - width / 2, y: y - height / 2 };
+};
+
 class GraphView {
   constructor(host, data, folding, onChoose) {
     Object.assign(this, { data, folding, onChoose });
@@ -55,7 +61,7 @@ class GraphView {
     const title = cut(item.title || item.name || item.op || "", 40);
     const widest = Math.max(measure(title, TITLE_FONT) + (group ? 26 : 0), ...lines.map((line) => measure(line, DETAIL_FONT)));
     const kind = group ? this.kindOf(item, id) : item.kind;
-    return { id, item, title, lines, part, kind, group, step, width: Math.max(64, widest + 2 * SIDE), height: 25 + 14 * lines.length };
+    return { id, item, title, lines, part, kind, group, step, width: Math.max(64, widest + 2 * SIDE), height: 26 + 14 * lines.length + (part === undefined ? 0 : 4) };
   }
 
   /** A kernel has the kind of its heaviest node; a block that of folded ones. */
@@ -107,6 +113,7 @@ class GraphView {
     const types = this.body.append("g").selectAll("text").data(labels.filter((l) => l.at.x !== undefined)).join("text");
     types.attr("class", "type").attr("x", (l) => l.at.x).attr("y", (l) => l.at.y + 3 + 11 * (l.i - (l.n - 1) / 2));
     types.text((l) => l.text);
+    this.drawTitles(laid);
     this.drawBoxes(shapes);
     this.mark();
     const after = stay && this.placeOf(stay);
@@ -126,10 +133,16 @@ class GraphView {
   drawFrames(laid) {
     const frames = this.body.append("g").selectAll("g").data(this.folding.frames()).join("g");
     frames.attr("class", (g) => `frame ${this.folding.groups[g].role}`);
-    const corner = (g) => ({ x: laid.node(`g${g}`).x - laid.node(`g${g}`).width / 2, y: laid.node(`g${g}`).y - laid.node(`g${g}`).height / 2 });
+    const corner = cornersOf(laid);
     const rect = frames.append("rect").attr("class", "around").attr("rx", 8);
     rect.attr("x", (g) => corner(g).x).attr("y", (g) => corner(g).y);
     rect.attr("width", (g) => laid.node(`g${g}`).width).attr("height", (g) => laid.node(`g${g}`).height);
+  }
+
+  /** Above the edges. */
+  drawTitles(laid) {
+    const corner = cornersOf(laid);
+    const frames = this.body.append("g").selectAll("g").data(this.folding.frames()).join("g").attr("class", "frame");
     const title = frames.append("text").attr("x", (g) => corner(g).x + 8).attr("y", (g) => corner(g).y + 14);
     title.text((g) => `− ${this.frameTitle(g, laid.node(`g${g}`).width)}`);
     title.attr("tabindex", 0).attr("role", "button").attr("data-id", (g) => `g${g}`);
@@ -148,7 +161,7 @@ class GraphView {
     const boxes = this.body.append("g").selectAll("g").data(shapes, (s) => s.id).join("g");
     boxes.attr("class", (s) => `box${s.group ? " group" : ""}${s.step?.host ? " host" : ""}`).attr("data-id", (s) => s.id);
     boxes.attr("transform", (s) => `translate(${s.x - s.width / 2} ${s.y - s.height / 2})`);
-    boxes.style("--kind", (s) => this.kinds[s.kind][1]);
+    boxes.style("--raw", (s) => this.kinds[s.kind][1]);
     boxes.attr("tabindex", (_, i) => (i ? -1 : 0)).attr("role", "button").attr("aria-label", (s) => [s.title, s.item.name, ...s.lines].join(", "));
     boxes.append("title").text((s) => s.item.name || s.title);
     const sheets = boxes.filter((s) => s.group).append("rect").attr("class", "sheet").attr("rx", 6).attr("x", 4).attr("y", 4);

@@ -31,6 +31,11 @@ function plotted(host, draw) {
 
 const DRAWN = {
   overview() {
+    for (const [name, text, more] of data.cards) {
+      const card = element("li", {}, element("span", {}, name), element("b", {}, text), element("span", {}, more));
+      byId("cards").append(card);
+    }
+    byId("cards").hidden = !data.cards.length;
     for (const [name, text] of data.facts) byId("facts").append(element("dt", {}, name), element("dd", {}, text));
     const notes = (title, texts, kind) => {
       if (!texts.length) return;
@@ -42,6 +47,10 @@ const DRAWN = {
     notes("On the host, in NumPy", data.hosted, "host");
     if (!data.problems.length && !data.warnings.length && !data.hosted.length)
       byId("notes").append(element("p", { class: "soft" }, "No problems, and nothing runs on the host."));
+    if (data.operators) {
+      byId("notes").append(element("h2", {}, "Where the time goes"));
+      makeTable(byId("notes"), data.operators);
+    }
     if (data.pending) headed(byId("notes"), "Planned when the model runs", data.pending);
   },
   graph: drawGraph,
@@ -95,7 +104,7 @@ function drawGraph() {
   data.graph.kinds.forEach(([word, colour], kind) => {
     if (!used.has(kind)) return;
     const swatch = element("i");
-    swatch.style.background = colour;
+    swatch.style.setProperty("--raw", colour);
     byId("legend").append(element("li", {}, swatch, word));
   });
   searching(folding);

@@ -18,7 +18,7 @@ function memoryPlot(data, width) {
     height: 420,
     marginLeft: 56,
     color: { domain: used, range: used.map((w) => graph.kinds.find(([name]) => name === w)[1]), legend: true },
-    x: { label: "step", domain: [0, Math.max(1, memory.steps)], tickFormat: "d", interval: 1 / 4, nice: false, type: "linear" },
+    x: { label: "step", domain: [0, Math.max(1, memory.steps)], tickFormat: "d", ticks: stepTicks(memory.steps, width) },
     y: { label: `offset in the arena, ${unit}`, domain: [0, memory.arena / size || 1], grid: true },
     marks: [
       Plot.rect(memory.buffers, {
@@ -47,6 +47,11 @@ function memoryPlot(data, width) {
   });
 }
 
+/** Whole numbers. */
+function stepTicks(steps, width) {
+  return d3.ticks(0, steps, Math.max(2, width / 80)).filter(Number.isInteger);
+}
+
 function rooflinePlot(data, width) {
   const { points, roofs, rates } = data.roofline;
   const xs = points.map((p) => p.x);
@@ -73,15 +78,16 @@ function rooflinePlot(data, width) {
     y: { type: "log", label: "GFLOP/s", domain: [low, (peak / 1e9) * 2], grid: true, tickFormat: "~g" },
     marks: [
       Plot.line(slopes, { x: "x", y: "y", z: "size", stroke: "currentColor", strokeOpacity: 0.55, clip: true }),
-      Plot.text(rates, {
+      ...[false, true].map((below) =>
+        Plot.text(rates.filter((rate, i) => below === Boolean(i && rates[i - 1].rate < 1.4 * rate.rate)), {
         x: left * 1.15,
         y: (r) => (left * 1.15 * r.rate) / 1e9,
         text: (r) => `${(r.rate / 1e9).toPrecision(3)} GB/s of ${r.size}`,
         textAnchor: "start",
-        dy: -9,
+        dy: below ? 13 : -11,
         stroke: "var(--bg)",
         fill: "currentColor",
-      }),
+      })),
       Plot.line(flats, { x: "x", y: "y", z: "type", stroke: "type", strokeWidth: 2 }),
       Plot.text(roofs, { x: right, y: (r) => r.peak / 1e9, text: (r) => `${r.type}\n${(r.peak / 1e9).toPrecision(3)}`, textAnchor: "start", dx: 5, fill: "type" }),
       Plot.dot(points, {

@@ -1,4 +1,5 @@
 // Tables that sort by a click on a column, and are filtered by text. A cell is text, or [number, text].
+const SHORT = 22; // characters of a column whose cells stay in one line
 const FILTERED = 12; // rows from which on there is a filter
 
 function element(name, attributes = {}, ...children) {
@@ -20,11 +21,13 @@ function makeTable(host, table, onRow = null) {
   const numeric = table.columns.map((name) => name.startsWith(">"));
   const bars = names.indexOf(table.bars);
   const longest = Math.max(1e-30, ...table.rows.map((row) => (bars < 0 ? 0 : valueOf(row[bars]) || 0)));
+  const short = names.map((_, j) => !numeric[j] && table.rows.every((row) => textOf(row[j]).length <= SHORT));
+  const kinds = names.map((_, j) => (numeric[j] ? { class: "number" } : short[j] ? { class: "short" } : {}));
   const body = element("tbody");
   const rows = table.rows.map((cells, i) => {
     const row = element("tr");
     cells.forEach((cell, j) => {
-      const td = element("td", numeric[j] ? { class: "number" } : {}, textOf(cell));
+      const td = element("td", kinds[j], textOf(cell));
       if (j === bars) {
         td.classList.add("bars");
         td.style.setProperty("--part", `${(100 * (valueOf(cell) || 0)) / longest}%`);
@@ -44,7 +47,7 @@ function makeTable(host, table, onRow = null) {
   const show = () => body.replaceChildren(...rows.filter((r) => r.text.includes(filter)).map((r) => r.row));
   const heads = names.map((name, j) => {
     const button = element("button", { type: "button" }, name);
-    const th = element("th", numeric[j] ? { class: "number", scope: "col" } : { scope: "col" }, button);
+    const th = element("th", { ...kinds[j], scope: "col" }, button);
     button.addEventListener("click", () => {
       const largestFirst = th.ariaSort ? th.ariaSort === "ascending" : numeric[j] && name !== "step";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
