@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
+from graphc.draw.kinds import Kind
 from graphc.draw.parts import Item, Part, Scope, parts_of
 from graphc.draw.text import shortened
 from graphc.graph import Value
@@ -21,7 +22,8 @@ def steps_of(root: Scope, steps: Sequence[StepInfo]) -> dict[Item, StepInfo | No
     ('BatchNormalization' that went into the weights of a convolution).
     """
     units = list(_units(root))
-    names = {unit.name if isinstance(unit, Part) else unit.path for unit in units}
+    ports = {unit for unit in units if isinstance(unit, Part) and unit.kind is Kind.PORT}
+    names = {unit.name if isinstance(unit, Part) else unit.path for unit in units if unit not in ports}
     step_of = {name: step for step in steps for name in step.nodes}
     step_of |= {step.output: step for step in steps if step.nodes and step.output not in step_of}
     for step in sorted(steps, key=lambda step: -hint_of(step.flops)):
@@ -33,6 +35,9 @@ def steps_of(root: Scope, steps: Sequence[StepInfo]) -> dict[Item, StepInfo | No
             readers[v].append(unit)
     found: dict[Item, StepInfo | None] = {}
     for unit in reversed(units):
+        if unit in ports:  # often named as the value, but computed by nothing
+            found[unit] = None
+            continue
         of = step_of.get(unit.name if isinstance(unit, Part) else unit.path)
         if of is None and isinstance(unit, Part) and unit.makes and unit.reads:
             after = {found.get(reader) for v in unit.makes for reader in readers[v]}

@@ -124,9 +124,7 @@ def _memory(plan: Plan) -> dict[str, Any]:
         "steps": len(plan.steps),
         "lower_bound": memory.lower_bound,
         "arena": memory.arena,
-        "buffers": [
-            {**vars(i), "size": format_bytes(i.nbytes), "step": i.first} for i in memory.intervals if i.nbytes
-        ],
+        "buffers": [{**vars(i), "size": format_bytes(i.nbytes), "step": i.first} for i in memory.intervals if i.nbytes],
         "table": tables.buffers(plan),
     }
 
@@ -140,7 +138,9 @@ def _roofline(plan: Plan, spent: Sequence[float], limits: Roofline) -> dict[str,
     without = len(plan.steps) - len(shown)
     return {
         "about": limits.about(plan.threads),
-        "rest": f"{many(without, 'step')} without arithmetic, {rest:.1%} of the time, cannot be shown" if without else "",
+        "rest": f"{many(without, 'step')} without arithmetic, {rest:.1%} of the time, cannot be shown"
+        if without
+        else "",
         "roofs": [
             {"type": kind or "float32", "peak": peak}
             for kind, peak in {step.type: limits.flops_of(step) for step, _ in shown if not step.host}.items()

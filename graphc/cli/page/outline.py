@@ -69,7 +69,9 @@ def outline(graph: Graph, steps: Sequence[StepInfo]) -> Outline:
     _simplify(root)
     place = {part: i for i, part in enumerate(scope.parts())}
     _cut(root, place, edges)
-    step_of = {part: s for unit, s in found.items() if s for part in ([unit] if isinstance(unit, Part) else unit.parts())}
+    step_of = {
+        part: s for unit, s in found.items() if s for part in ([unit] if isinstance(unit, Part) else unit.parts())
+    }
     return Outline(root, edges, step_of)
 
 
@@ -91,7 +93,9 @@ def _tree(root: Scope, found: dict[Item, StepInfo | None]) -> Group:
     for unit, step in found.items():
         if step is not None:
             before = shared.get(step.index, around[unit])
-            shared[step.index] = tuple(a for a, _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, around[unit])))
+            shared[step.index] = tuple(
+                a for a, _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, around[unit]))
+            )
             counts[step.index] += 1
     groups: dict[Scope | int, Group] = {root: Group(root.label, "", "block")}
 

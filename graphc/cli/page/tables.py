@@ -56,7 +56,12 @@ def operators(plan: Plan, spent: Sequence[float]) -> Table:
         found.setdefault(main_operator(step), []).append(t)
     total = sum(spent) or 1e-12
     rows: list[list[Cell]] = [
-        [op, (len(times), str(len(times))), (sum(times), seconds(sum(times))), (sum(times), f"{sum(times) / total:.1%}")]
+        [
+            op,
+            (len(times), str(len(times))),
+            (sum(times), seconds(sum(times))),
+            (sum(times), f"{sum(times) / total:.1%}"),
+        ]
         for op, times in sorted(found.items(), key=lambda item: -sum(item[1]))
     ]
     return table(("operator", ">steps", ">time", ">part"), rows, "part")
