@@ -7,7 +7,13 @@ class Folding {
     Object.assign(this, { groups: graph.groups, nodes: graph.nodes, edges: graph.edges });
     this.children = this.groups.map(() => []); // 'g3' is a group, 'n7' a node
     this.groups.forEach((group, i) => group.parent >= 0 && this.children[group.parent].push(`g${i}`));
-    this.nodes.forEach((node, i) => this.children[node.parent].push(`n${i}`));
+    const first = new Map(); // node of each
+    this.nodes.forEach((node, i) => {
+      this.children[node.parent].push(`n${i}`);
+      first.set(`n${i}`, i);
+      for (const g of this.above(`n${i}`)) if (!first.has(`g${g}`)) first.set(`g${g}`, i);
+    });
+    for (const inner of this.children) inner.sort((a, b) => first.get(a) - first.get(b));
     this.open = new Set([0]); // in the order in which they were unfolded
     this.openFirst();
   }
