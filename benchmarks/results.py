@@ -190,6 +190,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "graphc"})  # text stays text, and no run differs
     from matplotlib import pyplot
 
     threads = sorted({r.threads for r in rows})
@@ -205,6 +206,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         axis.invert_yaxis()
         axis.margins(y=0.005)
         axis.set_xlabel("time over the best peer's: less is better, 1 is as fast", fontsize=8)
+        axis.tick_params(axis="x", top=True, labeltop=True)
+        axis.legend(fontsize=7, loc="lower right")
         axis.grid(axis="x", alpha=0.35)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST = 100  # steps that have a bar of their own
 WIDE, ROW, REST = 12.0, 0.19, 6.2  # inches: of the picture, of a bar, of the roofline and what stands between
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#99ddff", "#bbbbbb")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "graphc",
