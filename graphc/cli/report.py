@@ -14,8 +14,10 @@ from graphc.cli.bench import time_runs
 from graphc.cli.check import hosted_nodes
 from graphc.cli.console import many, progress_bars, seconds
 from graphc.cli.excerpt import shown
+from graphc.cli.exits import MODEL
 from graphc.cli.feeds import input_files, make_feeds, make_plan, plan_of
 from graphc.cli.layers import bound_to, short_type
+from graphc.cli.machine import Failed, Record, json_option
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import CheckError, GraphcError, InputError, LoadError, TypeRuleError, UnsupportedError, of_readings
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to time.")
 @feed_options
 @compile_options
+@json_option
 def report(
     model: str,
     out: Path | None,
@@ -48,7 +51,7 @@ def report(
     seed: int,
     cast: bool,
     **settings: Any,
-) -> None:
+) -> Record:
     """Write a page about MODEL that a browser opens without a network.
 
     Its graph, the kernels that it became and why, where the time goes against the machine's limits, the memory plan, problems,
@@ -59,7 +62,7 @@ def report(
     out = out or OutputFile(".html").convert(f"{Path(model).stem}.html", None, click.get_current_context())
     refuse_inputs([out], (model, *input_files(inputs)))
     given: dict[str, Any] = {"shapes": dict(shapes), "batch": batch}
-    failed: GraphcError | None = None
+    problems: list[GraphcError] = []
     try:
         with progress_bars() as progress:
             compiled = open_model(model, **settings, progress=progress)
@@ -72,13 +75,25 @@ def report(
     except GraphcError as error:
         if not _of_file(error):
             raise
-        failed = error
-        found = Findings(Path(model).name, problems=[shown(problem) for problem in of_readings([error])])
+        problems = of_readings([error])
+        found = Findings(Path(model).name, problems=[shown(problem) for problem in problems])
     page = document(content(found)).encode()
     write_file(out, lambda f: f.write(page))
     click.echo(f"wrote {out}: {_said(found)}, {len(page) / 2**20:.1f} MiB")
-    if failed is not None:
-        raise failed
+    record: Record = {
+        "model": found.title,
+        "written": [out],
+        "problems": problems,
+        "warnings": found.warnings,
+        "nodes": None if found.graph is None else len(found.graph.nodes),
+        "steps": None if found.plan is None else len(found.plan.steps),
+        "seconds": found.whole,
+    }
+    if problems:
+        for problem in found.problems:
+            click.echo(f"- {problem}")
+        raise Failed(MODEL, record, f"{model}: {many(len(problems), 'problem')}")
+    return record
 
 
 def _of_file(error: GraphcError) -> bool:

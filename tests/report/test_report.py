@@ -112,14 +112,14 @@ def test_sizes(tmp_path: Path):
 def test_the_page_of_a_file_with_problems_has_them(tmp_path: Path):
     model = tmp_path / "bad.yaml"
     model.write_text("graphc: 1\ninputs: {x: {shape: [1, 4]}}\nnet: [{dense: 3}, {densse: 2}, <b>]\n")
-    assert "densse" in report(model, code=2).output
+    assert "densse" in report(model, code=3).output
     data = data_of(model.with_suffix(".html"))
     assert any("densse" in problem for problem in data["problems"]) and "graph" not in data
 
 
 def test_what_is_wrong_with_the_command_is_no_problem_of_the_file(tmp_path: Path):
     model = two_blocks(tmp_path)
-    report(model, "--shape", "y=3", code=2)
+    report(model, "--shape", "y=3", code=4)
     assert not model.with_suffix(".html").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_model_whose_shapes_follow_from_data(tmp_path: Path):
 def test_it_does_not_overwrite_what_it_reads(tmp_path: Path):
     model = two_blocks(tmp_path).rename(tmp_path / "blocks.html")
     result = CliRunner().invoke(main, ["report", str(model), "-o", str(model)])
-    assert result.exit_code == 2 and model.read_bytes()[:1] != b"<"
+    assert result.exit_code == 4 and model.read_bytes()[:1] != b"<"
 
 
 def test_vendored_files_are_those_of_their_packages():

@@ -28,7 +28,8 @@ class Page:
     def open(self, path: Path, part: str = "") -> None:
         self.driver.get("about:blank")
         self.driver.get(path.as_uri() + (part and f"#{part}"))
-        assert self.script("return document.documentElement.dataset.ready") == "yes"
+        ready = self.script("return document.documentElement.dataset.ready")
+        assert ready == "yes", self.problems()
 
     def script(self, text: str, *args: Any) -> Any:
         return self.driver.execute_script(text, *args)
