@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ BROWSER = next(
 DRIVER = shutil.which("chromedriver")
 MISSING = None if BROWSER and DRIVER else "no Chromium with chromedriver here: apt-get install chromium chromium-driver"
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
+PATIENCE = 20.0  # seconds for a page to open, on a busy machine
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,850")
 
 
@@ -28,8 +30,10 @@ class Page:
     def open(self, path: Path, part: str = "") -> None:
         self.driver.get("about:blank")
         self.driver.get(path.as_uri() + (part and f"#{part}"))
-        ready = self.script("return document.documentElement.dataset.ready")
-        assert ready == "yes", self.problems()
+        end = time.monotonic() + PATIENCE
+        while self.script("return document.documentElement.dataset.ready") != "yes":
+            assert time.monotonic() < end, self.problems()
+            time.sleep(0.05)
 
     def script(self, text: str, *args: Any) -> Any:
         return self.driver.execute_script(text, *args)
@@ -129,8 +133,8 @@ def test_keys_go_from_box_to_box(browser: Page, written: Path):
 
 def test_tables_sort_and_lead_to_the_graph(browser: Page, written: Path):
     browser.open(written, "profile")
-    time = next(b for b in browser.all("#profile th button") if b.text == "time")
-    time.click()
+    head = next(b for b in browser.all("#profile th button") if b.text == "time")
+    head.click()
     column = browser.texts("#profile th button").index("time")
     values = browser.texts(f"#profile td:nth-child({column + 1})")
     units = {"µs": 1, "ms": 1e3, "s": 1e6}

@@ -29,7 +29,7 @@ class GraphView {
     this.parts = data.graph.groups.map((_, g) => this.partOf(g));
     this.svg = d3.select(host).append("svg").attr("role", "group").attr("aria-label", "Graph of the model");
     const arrow = this.svg.append("defs").append("marker").attr("id", "arrow").attr("viewBox", "0 0 8 8");
-    arrow.attr("refX", 7).attr("refY", 4).attr("markerWidth", 7).attr("markerHeight", 7).attr("orient", "auto");
+    arrow.attr("refX", 7).attr("refY", 4).attr("markerWidth", 8).attr("markerHeight", 8).attr("markerUnits", "userSpaceOnUse").attr("orient", "auto");
     arrow.append("path").attr("d", "M0 0L8 4L0 8z");
     this.body = this.svg.append("g");
     this.zoom = d3.zoom().scaleExtent([0.02, 4]).on("zoom", (event) => this.body.attr("transform", event.transform));

@@ -26,7 +26,7 @@ function memoryPlot(data, width) {
         x2: (b) => b.last + 1,
         y1: (b) => b.offset / size,
         y2: (b) => (b.offset + b.nbytes) / size,
-        fill: word,
+        fill: { value: word, label: "kind" },
         fillOpacity: 0.55,
         stroke: word,
         strokeWidth: 0.8,
