@@ -32,6 +32,7 @@ from graphc.cli.language import layers_
 from graphc.cli.machine import error_record, print_json
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.report import report
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
@@ -126,6 +127,7 @@ for command in (
     show,
     explain,
     bench,
+    report,
     compare,
     export,
     quantize,
