@@ -79,7 +79,7 @@ def compile(  # noqa: A001  (the field's name)
     if disabled:
         check_disabled(backend, disabled)
     with memory_errors():
-        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        origin = origin_of(located(source), copy=cache and backend.capabilities.stores_plans)
         compilation = Compilation(origin, target, request, backend, reading, states or {})
         model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
         signature = compilation.signature
@@ -98,10 +98,10 @@ def load(
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
-    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+    return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
 
 
-def _located(source: Any) -> Any:
+def located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):
         from graphc import zoo

@@ -402,11 +402,11 @@ class Model:
             graph = model._source.graph
         return result_types(graph, {n: a.shape for n, a in zip(model._names, arrays)})
 
-    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Make the plan for input shapes now, where no input's value decides a shape."""
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None, *, many: bool = False) -> None:
+        """Make the plan for input shapes now, where no input's value decides a shape. many: as of `plan`."""
         model, arrays = self._for(shapes or {})
         if not model._valued:
-            model._executable(arrays, alone=True)
+            model._executable(arrays, alone=not many, many=many)
 
     def _for(
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
