@@ -40,7 +40,9 @@ NEEDS = {"portable": (), "avx2": _V3, AVX512: _V4}
 class _Building(Compilation):
     """A compilation whose plans go to a folder of its own."""
 
-    def __init__(self, source: Any, target: str, request: Request, backend: CpuBackend, reading: Reading, to: ModelFolder):
+    def __init__(
+        self, source: Any, target: str, request: Request, backend: CpuBackend, reading: Reading, to: ModelFolder
+    ):
         self.entry = to
         super().__init__(origin_of(located(source), copy=False), target, request, backend, reading)
 
@@ -110,7 +112,9 @@ def _backend(target: str, options: Mapping[str, Any], progress: Any) -> CpuBacke
     """For a person's target: code for 'cpu' is for what this CPU has, that for a named set for all CPUs with it."""
     kind, _, isa = target.partition(":")
     if kind != "cpu":
-        raise UnsupportedError(f"files are built for target cpu, not '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable")
+        raise UnsupportedError(
+            f"files are built for target cpu, not '{target}'", hint="one of: cpu, cpu:avx512, cpu:avx2, cpu:portable"
+        )
     host = detect(isa or None)
     name = host.isa
     if name == "avx512":
@@ -124,7 +128,9 @@ def _require_plain(signature: Signature) -> None:
     """Raises UnsupportedError for what a file can't hold."""
     for spec in (*signature.inputs, *signature.outputs):
         if spec.content is not None:
-            raise UnsupportedError(f"'{spec.name}' is no tensor, but {spec.content}, which a built file can't take or give")
+            raise UnsupportedError(
+                f"'{spec.name}' is no tensor, but {spec.content}, which a built file can't take or give"
+            )
     if signature.valued:
         names = ", ".join(f"'{n}'" for n in signature.valued)
         raise UnsupportedError(

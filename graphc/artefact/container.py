@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from graphc.documents import stamp_of
 from graphc.errors import LoadError
 
 MAGIC = b"graphc-model\n\0\0\0"
@@ -53,20 +54,40 @@ class Container:
         return self._file.fileno()
 
     def extent(self, name: str) -> tuple[int, int]:
-        """Offset and bytes of a part; what is mapped there is compared with its digest by `check`."""
+        """Offset and bytes of a part; what is mapped there is compared with its digest by `check_mapped`."""
         offset, nbytes, _ = self._parts[name]
         return offset, nbytes
 
-    def check(self, name: str, data: memoryview) -> None:
-        """Raises LoadError."""
-        if digest_of_pieces(data) != self._parts[name][2]:
+    def check_mapped(self, name: str) -> None:
+        """The digest of a part that is mapped: bytes are not read again for it as long as the file's stamp stays, where there is a
+        cache folder to remember it in. Raises LoadError, OSError."""
+        from graphc.store import open_store
+
+        offset, nbytes = self.extent(name)
+
+        def digest() -> str:
+            with (
+                mmap.mmap(self.fileno(), nbytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=offset) as mapped,
+                memoryview(mapped) as data,
+            ):
+                return digest_of_pieces(data)
+
+        store = open_store()
+        if store is None:
+            self._compare(name, digest())
+        else:
+            key = f"{os.path.abspath(self.path)} {name}"
+            self._compare(name, store.remembered(key, lambda: stamp_of(os.fstat(self.fileno())), digest))
+
+    def _compare(self, name: str, digest: str) -> None:
+        if digest != self._parts[name][2]:
             raise damaged(self.path, f"'{name}' in it is not what was written")
 
     def read(self, name: str) -> bytes:
         """Raises LoadError, OSError."""
         offset, nbytes = self.extent(name)
         data = os.pread(self.fileno(), nbytes, offset)
-        self.check(name, memoryview(data))
+        self._compare(name, digest_of_pieces(memoryview(data)))
         return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,7 +43,10 @@ def load(path: str | os.PathLike[str], threads: int | None = None, target: str |
     """See `graphc.load`."""
     file = _opened(Path(path))
     most = whole_number("threads", threads, MAX_THREADS) or cpu_count()
-    return Shipped(file, _chosen(file, target), most, target)
+    model = Shipped(file, _chosen(file, target), most, target)
+    if all(s.is_static for s in model.inputs):
+        model.prepare()
+    return model
 
 
 def _opened(path: Path) -> Container:
@@ -125,11 +127,9 @@ class Plans(CpuPlanFolder):
 
     def _mapped(self, name: str, facts: dict[str, Any]) -> Segment:
         file, segment = self._contents.file, Segment(name)
+        file.check_mapped(name)
         offset, nbytes = file.extent(name)
         segment.map(file.fileno(), offset, nbytes)
-        with mmap.mmap(file.fileno(), nbytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=offset) as looked_at:
-            with memoryview(looked_at) as data:
-                file.check(name, data)
         return segment
 
 

@@ -20,6 +20,7 @@ import click
 
 from graphc import __version__
 from graphc.cli.bench import bench
+from graphc.cli.build import build
 from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
@@ -108,6 +109,7 @@ def main() -> None:
 for command in (
     run,
     compile_,
+    build,
     check,
     show,
     explain,
