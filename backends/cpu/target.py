@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from graphc.backends.cpu.hardware import cache_sizes
 from graphc.dtypes import FLOAT32, Element
@@ -89,7 +90,7 @@ def detect(isa: str | None = None) -> Target:
     has = llvm.get_host_cpu_features()
     cpu = llvm.get_host_cpu_name()
     features = has.flatten()
-    caches = cache_sizes()
+    caches: dict[str, Any] = cache_sizes()
     offered = {}
     if has.get("avx512f") and has.get("avx512vl") and has.get("avx512dq") and has.get("avx512bw"):
         # 256-bit preference would split every vector of ours in two

@@ -76,7 +76,7 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference, at most.  [default: all cores]")
 @click.option("--winograd", type=click.Choice(["6", "4", "2", "0"]), default="6", help="As of graphc compile.")
 @click.option("--precision", metavar="NAME", help="As of graphc compile.")
-@click.option("--c", "for_c", is_flag=True, help="Write a shared object (-o NAME.so) and its C header, NAME.h.")
+@click.option("--c", "for_c", is_flag=True, help="Write a shared object (-o libNAME.so) and its C header, NAME.h.")
 def build(
     model: str,
     reading: Reading,

@@ -27,6 +27,7 @@ from graphc.backends.cpu.runtime.object_file import (
 
 PAGE = 4096
 _PROGRAM_HEADER, _DYNAMIC = "<IIQQQQQQ", "<qQ"
+_TEXT = 6  # number of the section, where there are any
 _SHARED, _R_64, _R_RELATIVE = 3, 1, 8
 
 
@@ -110,7 +111,7 @@ class _Image:
         number = {name: 1 + i for i, name in enumerate(self.program.imports)}
         symbols = [(0, 0, 0, 0, 0, 0)]
         symbols += [(self.name_at[n], 0x12, 0, UNDEFINED, 0, 0) for n in self.program.imports]  # global functions
-        symbols += [(self.name_at[s.name], 0x12, 0, 1, s.address, 0) for s in self.exports]
+        symbols += [(self.name_at[s.name], 0x12, 0, _TEXT, s.address, 0) for s in self.exports]
         for i, entry in enumerate(symbols):
             struct.pack_into(SYMBOL, image, at["symtab"] + 24 * i, *entry)
         n = len(symbols)  # one bucket: each name is looked up once, when the model is loaded

@@ -42,7 +42,8 @@ def build_c(
         raise InputError("a C library is for one target", hint="build a library for each, with names of their own")
     if len(shapes) > 1 or any(isinstance(d, range) for s in shapes for dims in s.values() for d in dims):
         raise InputError("a C library is for one set of shapes", hint="give each input's sizes once, without ranges")
-    name = identifier(path.stem)
+    stem = path.stem.removeprefix("lib")
+    name = identifier(stem)
     require_system()
     with tempfile.TemporaryDirectory(prefix="graphc-build-") as root:
         made = planned(source, targets[0], Path(root), shapes, reading, progress, options | {"threads": 1}, many=False)
@@ -55,7 +56,7 @@ def build_c(
         segments = {n: made.entry.folder / n for n in made.document["weights"]}
         image = _shared_object(name, path.name, plan, made.needs, segments)
     write_whole(path, lambda f: f.write(image))
-    beside = path.with_name(f"{path.stem}.h")
+    beside = path.with_name(f"{stem}.h")
     write_whole(beside, lambda f: f.write(text.encode()))
     return beside
 

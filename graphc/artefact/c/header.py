@@ -23,7 +23,41 @@ TYPES = {
 }
 CODES = {"OK": DONE, "NO_MEMORY": NO_MEMORY, "OUT_OF_RANGE": OUT_OF_RANGE, "NO_CPU": NO_CPU}
 _C_WORDS = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while"]
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+    ]
 )
 
 
@@ -46,7 +80,7 @@ def header(name: str, inputs: Ends, results: Ends, needs: Sequence[str]) -> str:
             while argument in taken:
                 argument += "_"
             taken.add(argument)
-            parameters.append(f"{const}{kind} {argument}[{max(prod(t.shape), 1)}]")
+            parameters.append(f"{const}{kind} {argument}[{max(prod(t.extents), 1)}]")
             lines.append(f" *   {argument}: {'result' if not const else 'input'} '{_plain(given)}', {t}")
     instructions = f", with {', '.join(needs)}" if needs else ""
     codes = ", ".join(f"{big}_{n} = {value}" for n, value in CODES.items())
