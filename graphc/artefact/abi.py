@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import fields
 
 from graphc.backends.cpu import sizes
@@ -25,3 +26,8 @@ def abi() -> str:
     codes = [(c.name, int(c)) for c in Code]
     text = repr((blocks, numbers, codes, [(r.__name__, [f.name for f in fields(r)]) for r in RECORDS]))
     return f"{VERSION}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def version() -> str:
+    """graphc's. (Its package imports this one: an import would be a circle.)"""
+    return sys.modules["graphc"].__version__

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graphc import __version__
-from graphc.artefact.abi import abi
+from graphc.artefact.abi import abi, version
 from graphc.artefact.container import write
 from graphc.artefact.planned import Planned, Shapes, planned, require_system, write_whole
 from graphc.backend import Progress
@@ -40,7 +39,7 @@ def build(
         described.sort(key=lambda d: -len(d["needs"]))
         header = {
             "abi": abi(),
-            "graphc": __version__,
+            "graphc": version(),
             "system": system,
             "signature": made.signature.to_json(),
             "shapes": [_text(made.signature, given) for given in shapes or [{}]],

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from graphc import __version__
-from graphc.artefact.abi import abi
+from graphc.artefact.abi import abi, version
 from graphc.artefact.container import Container
 from graphc.backend import Request, whole_number
 from graphc.backends.cpu.backend import CpuBackend
@@ -57,7 +56,7 @@ def _opened(path: Path) -> Container:
     made, mine = file.header["abi"], abi()
     if made != mine:
         raise LoadError(
-            f"'{path}' was built by graphc {file.header['graphc']} (format {made}), and this is graphc {__version__} "
+            f"'{path}' was built by graphc {file.header['graphc']} (format {made}), and this is graphc {version()} "
             f"(format {mine})",
             hint="build it again, or run it with the version that built it",
         )

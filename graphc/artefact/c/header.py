@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from math import prod
 
-from graphc import __version__
+from graphc.artefact.abi import version
 from graphc.backends.cpu.executor.program_block import DONE, NO_CPU, NO_MEMORY, OUT_OF_RANGE
 from graphc.errors import UnsupportedError
 from graphc.types import TensorType, dtype_name
@@ -84,7 +84,7 @@ def header(name: str, inputs: Ends, results: Ends, needs: Sequence[str]) -> str:
             lines.append(f" *   {argument}: {'result' if not const else 'input'} '{_plain(given)}', {t}")
     instructions = f", with {', '.join(needs)}" if needs else ""
     codes = ", ".join(f"{big}_{n} = {value}" for n, value in CODES.items())
-    return f"""/* {name}: a neural network, compiled by graphc {__version__} for Linux on x86-64{instructions}.
+    return f"""/* {name}: a neural network, compiled by graphc {version()} for Linux on x86-64{instructions}.
  *
 {chr(10).join(lines)}
  *
