@@ -15,7 +15,6 @@ from graphc.artefact.planned import Planned, Shapes, planned, require_system, wr
 from graphc.backend import Progress
 from graphc.backends.cpu.target import AVX512
 from graphc.reading import AS_IT_IS, Reading
-from graphc.signature import Signature
 
 
 def build(
@@ -42,7 +41,7 @@ def build(
             "graphc": version(),
             "system": system,
             "signature": made.signature.to_json(),
-            "shapes": [_text(made.signature, given) for given in shapes or [{}]],
+            "shapes": [_text(given) for given in shapes],
             "targets": described,
         }
         write_whole(Path(path), lambda f: write(f, header, parts))
@@ -72,9 +71,8 @@ def _public(target: str) -> str:
     return target.replace(AVX512, "avx512")
 
 
-def _text(signature: Signature, shapes: Shapes) -> str:
-    given = {s.name: shapes.get(s.name, s.shape or ()) for s in signature.inputs}
-    return " ".join(f"{n}={','.join(map(_size_text, dims))}" for n, dims in given.items())
+def _text(shapes: Shapes) -> str:
+    return " ".join(f"{n}={','.join(map(_size_text, dims))}" for n, dims in shapes.items())
 
 
 def _size_text(d: Any) -> str:

@@ -176,11 +176,11 @@ class _Kept(Compilation):
 
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
         """Raises InputError: whatever was built would have been found."""
-        shapes = ", ".join(f"{n}={','.join(map(str, t.shape))}" for n, t in types.items())
+        shapes = " ".join(f"{n}={','.join(map(str, t.shape))}" for n, t in types.items())
+        built = " and ".join(f"--shapes '{s}'" for s in self.file.header["shapes"]) or "the shapes of the model alone"
         raise InputError(
             f"'{self.file.path}' has no plan for inputs of shapes {shapes}",
-            hint=f"it was built for {'; '.join(self.file.header['shapes'])}: build it again with "
-            f"--shapes '{shapes.replace(', ', ' ')}' besides",
+            hint=f"it was built for {built}: build it again, with --shapes '{shapes}' too",
         )
 
     def bind_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:

@@ -7,9 +7,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from graphc.backend import Progress, Request
 from graphc.backends.cpu.backend import CpuBackend
@@ -27,6 +29,7 @@ from graphc.store import Store
 
 Shapes = Mapping[str, "Sequence[int | range]"]
 MOST_SIZES = 100_000
+STEPS = 3  # of a session: without a past, with one of one position, with a longer one
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")  # as Linux calls them
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _LINUX = dict(zip(EXTRAS, ("avx512_vnni", "avx512vbmi", "avx512_bf16")))
@@ -101,7 +104,7 @@ def planned(
     _require_plain(compilation.signature)
     model = Model(compilation, {"target": target})
     for given in shapes or [{}]:
-        _require_native(_plan(model, given, many), entry, compilation.signature.name)
+        _require_native(_plan(model, compilation.signature, given, many), entry, compilation.signature.name)
     return Planned(backend, entry, compilation.signature)
 
 
@@ -151,7 +154,7 @@ def _require_plain(signature: Signature) -> None:
         )
 
 
-def _plan(model: Model, shapes: Shapes, many: bool) -> Plan:
+def _plan(model: Model, signature: Signature, shapes: Shapes, many: bool) -> Plan:
     """Plans for these shapes alone, and where dims are open for as many as they serve; of ranges, for all sizes within. What one
     of them tells. Raises InputError."""
     open_ones = [s for s in model.inputs if not s.is_static]
@@ -162,24 +165,58 @@ def _plan(model: Model, shapes: Shapes, many: bool) -> Plan:
         )
     if not open_ones:
         return model.plan()
-    every = list(_sizes_within(shapes))
+    every = list(_sizes_within(model.inputs, shapes))
     if len(every) == 1:
         model.prepare(every[0])
     for given in every if many else ():
         model.prepare(given, many=True)
+    if many:
+        _step(model, signature, every)
     return model.plan(every[0])
 
 
-def _sizes_within(shapes: Shapes) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Each set of shapes that ranges stand for."""
-    choices = {n: [d if isinstance(d, range) else (d,) for d in dims] for n, dims in shapes.items()}
-    count = math.prod(len(c) for dims in choices.values() for c in dims)
+def _step(model: Model, signature: Signature, sizes: Sequence[Mapping[str, Sequence[int]]]) -> None:
+    """The plans that steps of sessions want, which only steps tell: some of each size, with zeros."""
+    states = {s.input for s in signature.states or signature.caches}
+    if not states:
+        return
+    named = {s.name: s for s in model.inputs if s.name not in states}
+    for given in {tuple(tuple(d[n]) for n in named): d for d in sizes}.values():
+        try:
+            session = model.session()
+        except InputError:  # a state wants a first value
+            return
+        for _ in range(STEPS):
+            session.run({n: np.zeros(given[n], s.dtype) for n, s in named.items()})
+
+
+def _sizes_within(inputs: Sequence[Spec], shapes: Shapes) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Each set of shapes that ranges stand for. Sizes may be given by the names of dims, too; dims of one name are equal."""
+    by_dim = {n: dims for n, dims in shapes.items() if all(n != s.name for s in inputs)}
+    for n, dims in by_dim.items():
+        if len(dims) != 1 or all(n not in (s.shape or ()) for s in inputs):
+            raise InputError(f"'{n}' is no input, and no dim of one", hint=f"inputs: {', '.join(map(str, inputs))}")
+    ranges: dict[object, Sequence[int]] = {}
+    made: dict[str, list[object]] = {}  # by input: keys of ranges
+    for s in inputs:
+        dims = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
+        free = [d for d in dims if isinstance(d, str)]
+        if free:
+            raise InputError(
+                f"dims of '{s.name}' are open: {', '.join(free)}", hint=f"give them: --shapes '{_example(s)}'"
+            )
+        named = s.shape if s.shape is not None and len(s.shape) == len(dims) else [None] * len(dims)
+        keys: list[object] = [
+            (name, d) if isinstance(name, str) else (s.name, axis) for axis, (name, d) in enumerate(zip(named, dims))
+        ]
+        ranges |= {key: d if isinstance(d, range) else (int(d),) for key, d in zip(keys, dims)}
+        made[s.name] = keys
+    count = math.prod(map(len, ranges.values()))
     if count > MOST_SIZES:
         raise InputError(f"ranges of sizes stand for {count} sets of shapes, and {MOST_SIZES} is the most")
-    ranks = [len(dims) for dims in choices.values()]
-    for sizes in product(*(c for dims in choices.values() for c in dims)):
-        rest = iter(sizes)
-        yield {n: tuple(islice(rest, rank)) for n, rank in zip(choices, ranks)}
+    for sizes in product(*ranges.values()):
+        found = dict(zip(ranges, sizes))
+        yield {n: tuple(found[k] for k in keys) for n, keys in made.items()}
 
 
 def _example(spec: Spec) -> str:

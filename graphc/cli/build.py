@@ -21,7 +21,7 @@ _DIM = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
 class ShapeSet(click.ParamType):
-    """`ids=1..8,16 mask=1..8,16` -> {'ids': (range(1, 9), 16), …}."""
+    """`ids=1..8,16 width=64` -> {'ids': (range(1, 9), 16), 'width': (64,)}."""
 
     name = "shapes"
 
@@ -34,7 +34,11 @@ class ShapeSet(click.ParamType):
             matches = [_DIM.fullmatch(d) for d in dims.removesuffix(",").split(",")] if dims else []
             sizes = tuple(_size(m) for m in matches if m is not None)
             if not equals or not name or name in found or len(sizes) < len(matches) or range(0) in sizes:
-                self.fail(f"'{text}' is no shape of an input; write name=1..8,3,224,224 for each", param, ctx)
+                self.fail(
+                    f"'{text}' is no shape of an input; write name=1..8,3,224,224, or width=224 for the dims of that name",
+                    param,
+                    ctx,
+                )
             found[name] = sizes
         return found
 
@@ -63,7 +67,7 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
     type=ShapeSet(),
     multiple=True,
     metavar="'NAME=1..8,3,224,224 …'",
-    help="Sizes of the inputs whose dims are open, or ranges of sizes; may be repeated.",
+    help="Sizes of the inputs whose dims are open, by input or by the name of a dim, or ranges of sizes; may be repeated.",
 )
 @click.option(
     "--target",
