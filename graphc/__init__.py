@@ -59,7 +59,7 @@ def compile(  # noqa: A001  (the field's name)
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> Model:
     """Compile a model.
 
@@ -84,11 +84,13 @@ def compile(  # noqa: A001  (the field's name)
               layers and attention of bfloat16 (8 digits of 24), summed in float32; on any CPU 'bf16-weights': weights in bfloat16,
               products in float32; with target 'cuda' 'tf32', which has 11 digits
     device    with target 'cuda': the number of the GPU, from 0 on
-    progress  called with (stage, done, total) during long work
+    progress  called with (stage, done, total) during long work; by default a line on stderr tells of it, where that is a terminal and
+              the work takes more than a second. False, or GRAPHC_PROGRESS=0 in the environment: nothing does
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError, InputError: each names the file, the node and the remedy.
     """
     from graphc.compiler import compile as run
+    from graphc.progress import chosen
 
     return run(
         source,
@@ -103,7 +105,7 @@ def compile(  # noqa: A001  (the field's name)
         disabled=disabled,
         winograd=winograd,
         tune=tune,
-        progress=progress,
+        progress=chosen(progress),
         **({"host": host} if host else {}),
         **({} if arch is None else {"arch": arch}),
         **({} if precision is None else {"precision": precision}),

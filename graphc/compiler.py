@@ -21,7 +21,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import GraphcError, InputError, memory_errors
+from graphc.errors import InputError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -128,7 +128,7 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def check_disabled(backend: Backend, names: Collection[str]) -> None:
-    """Raises GraphcError for a name that no pass has, and no part of the backend."""
+    """Raises InputError for a name that no pass has, and no part of the backend."""
     from graphc import pipeline
     from graphc.backends.cpu.parts import PARTS
 
@@ -136,7 +136,7 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     own = [p.name for p in backend.parts]
     for name in names:
         if name in {p.name for p in PARTS} - {*own} and all(name != p.name for p in passes):
-            raise GraphcError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
+            raise InputError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
     pipeline.check_names(names, passes, own)
 
 

@@ -6,8 +6,9 @@ Backends fill these records; the command line and the tests read them. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -249,6 +250,17 @@ class Plan:
         self.require_times()
         assert self.measure is not None
         return list(self.measure(feeds, rounds))
+
+    def to_json(self) -> dict[str, Any]:
+        """What it tells as dicts, tuples, numbers and text; of arithmetic with open sizes the expressions."""
+        told = ("target", "threads", "shapes", "guards", "because", "emulated")
+        return {
+            **{name: getattr(self, name) for name in told},
+            "steps": [asdict(step) for step in self.steps],
+            "fusion": [asdict(note) for note in self.notes],
+            "passes": [asdict(done) for done in self.passes],
+            "memory": asdict(self.memory),
+        }
 
 
 def format_bytes(n: float) -> str:

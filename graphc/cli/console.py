@@ -8,18 +8,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-import click
+from graphc.progress import wanted
 
 PIPED_WIDTH = 160  # columns of a table that goes into a file or another program
 NARROWEST = 80  # columns of a table on a terminal: narrower ones wrap its lines, rather than lose its columns
-
-
-def stop(code: int, message: str) -> NoReturn:
-    """End the command with this exit code and message."""
-    click.echo(message, err=True)
-    raise click.exceptions.Exit(code)
 
 
 def console(stderr: bool = False) -> Any:
@@ -65,8 +59,8 @@ def print_table(
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (stage, done, total) that draws bars on a terminal's stderr, and is silent anywhere else."""
-    if not sys.stderr.isatty():
+    """A callback (stage, done, total) that draws bars on a terminal's stderr, and is silent anywhere else: see graphc.progress."""
+    if not wanted(sys.stderr):
         yield lambda stage, done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

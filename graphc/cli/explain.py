@@ -9,6 +9,7 @@ import click
 
 from graphc.cli.console import count, many, print_table, progress_bars, seconds
 from graphc.cli.feeds import make_plan
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import compile_options, model_argument, open_model, plan_options
 from graphc.errors import InputError
 from graphc.lower.memory import ArenaPlan, Lifetime, draw
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     "--many", "for_many", is_flag=True, help="The plan that these shapes share with others, and which those are."
 )
 @compile_options
+@json_option
 def explain(
     model: str,
     inputs: tuple[str, ...],
@@ -34,7 +36,7 @@ def explain(
     why: bool,
     for_many: bool,
     **settings: Any,
-) -> None:
+) -> Record:
     """Tell what MODEL became, and why.
 
     Its steps with kernels and algorithms, what fused and what did not, the memory plan, and what each pass did.
@@ -47,14 +49,16 @@ def explain(
             if inputs or not (compiled.valued or any(spec.content for spec in compiled.inputs)):
                 raise
             click.echo(f"{compiled.name}: {error}\n")
-            _pending(compiled.outlook())
-            return
+            later = compiled.outlook()
+            _pending(later)
+            return {"model": compiled.name, "plan": None, "pending": later}
     sizes = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in plan.shapes.items())
     click.echo(f"{compiled.name} for {plan.target}, {many(plan.threads, 'thread')}, {sizes}")
+    record = {"model": compiled.name, "plan": plan.to_json(), "pending": plan.pending}
     if settings["target"] == "reference":
         click.echo("nothing is fused or planned: NumPy computes what the passes left, node by node")
         _passes(plan, why)
-        return
+        return record
     if not all(spec.is_static for spec in compiled.inputs):
         _guards(plan, for_many)
     _steps(plan)
@@ -66,6 +70,7 @@ def explain(
     _fusion(plan)
     _memory(plan)
     _passes(plan, why)
+    return record
 
 
 def _guards(plan: Plan, for_many: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.console import many
+from graphc.errors import InputError
 
 if TYPE_CHECKING:
     from graphc.backend import Backend
@@ -69,7 +70,11 @@ class ModelFile(click.Path):
         name = str(value).removesuffix(".yaml")
         if name in zoo.names() and not os.path.exists(value):
             self.fail(f"there is no file '{value}': did you mean {zoo.PREFIX}{name}?", param, ctx)
-        return super().convert(os.fspath(zoo.resolved(value)), param, ctx)
+        try:
+            path = zoo.resolved(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(os.fspath(path), param, ctx)
 
 
 class TargetName(click.ParamType):

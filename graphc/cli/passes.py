@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, InputError
 
 if TYPE_CHECKING:
     from graphc.backend import Backend
@@ -40,7 +40,7 @@ def shown_after(
 
     A pass of the shape-free part leaves dims open; one of the bound part (given as 'bound:NAME' where both have one of
     that name) and the backend's stages, which come after them, see the graph with the `shapes` of its inputs. Raises
-    GraphcError where there is no such pass or stage.
+    InputError where there is no such pass or stage.
     """
     from graphc import pipeline
     from graphc.backend import after
@@ -55,7 +55,7 @@ def shown_after(
     bound = pipeline.bound(backend.kernel_operators(), backend.compiles)
     if bare not in (p.name for p in bound) and bare != name:
         why = "is a stage of the target" if bare in names else "runs before shapes are known, and no more after that"
-        raise GraphcError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
+        raise InputError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
     free = pipeline.shape_free(backend.kernel_operators())
     if bare == name and any(p.name == bare for p in free):
         return str(pipeline.run(graph, free, stop_after=bare, disabled=disabled))

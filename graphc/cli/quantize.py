@@ -11,6 +11,7 @@ import click
 
 from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.samples import read_samples, sample_files
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     "--report", "drawing", type=OutputFile(".svg", ".png", ".json"), help="Write the errors of the layers to this file."
 )
 @click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
+@json_option
 def quantize(
     model: str,
     out: Path,
@@ -97,7 +99,7 @@ def quantize(
     batch: int,
     samples: int | None,
     **scheme: Any,
-) -> None:
+) -> Record:
     """Quantise MODEL to 8 bits (or its weights to 4) after training, and write it as the ONNX file OUT.
 
     Ranges of activations are found by running it over samples. OUT has QuantizeLinear and DequantizeLinear around its layers, which
@@ -138,6 +140,8 @@ def quantize(
         content = _drawn(made, drawing)
         write_file(drawing, lambda f: f.write(content))
         click.echo(f"wrote {drawing}")
+    files = [out, *([] if drawing is None else [drawing])]
+    return {"model": model, "written": files, "bytes": len(written), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 
 from graphc.cli.console import many, print_table, progress_bars, seconds
 from graphc.cli.feeds import input_files, make_feeds
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.run_record import array_record, best, numbers
 from graphc.errors import InputError
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
@@ -38,6 +40,7 @@ ROWS = 4  # of so many rows of a batch
     help="Write the results to this .npz file, or a single one to a .npy file.",
 )
 @compile_options
+@json_option
 def run(
     model: str,
     inputs: tuple[str, ...],
@@ -47,7 +50,7 @@ def run(
     cast: bool,
     output: Path | None,
     **settings: Any,
-) -> None:
+) -> Record:
     """Run MODEL once and summarize its outputs.
 
     The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits or
@@ -62,7 +65,7 @@ def run(
         feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
         results = compiled.run(feeds)
     first = time.perf_counter() - start
-    again = "" if settings["target"] == "reference" else _again(compiled, feeds)
+    again = None if settings["target"] == "reference" else _again(compiled, feeds)
     for name, value in feeds.items():
         given = tensors_of(name, value)
         for key, array in list(given.items())[:ROWS]:
@@ -82,10 +85,23 @@ def run(
     for name, array in arrays.items():
         for line in best_classes(array, compiled.labels.get(name), name in compiled.scores):
             click.echo(f"{name}{line}")
-    click.echo(f"loaded, compiled and ran in {seconds(first)}{again}")
+    warm = "" if again is None else f"; the next run took {seconds(again)}"
+    click.echo(f"loaded, compiled and ran in {seconds(first)}{warm}")
     if output:
         write_file(output, partial(save_arrays, arrays, single=output.suffix.lower() == ".npy"))
         click.echo(f"wrote {output}")
+    return {
+        "model": compiled.name,
+        "inputs": [array_record(name, array) for name, array in _arrays(feeds).items()],
+        "outputs": [_output(compiled, name, array) for name, array in arrays.items()],
+        "seconds": {"first": first, "again": again},
+        "written": output,
+    }
+
+
+def _output(compiled: Model, name: str, array: np.ndarray) -> Record:
+    classes = array.shape[1] if name in compiled.scores and top_classes(array) else None
+    return array_record(name, array) | numbers(array) | {"best": best(array, compiled.labels.get(name), classes)}
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -93,11 +109,11 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {key: a for name, value in values.items() for key, a in tensors_of(name, value).items()}
 
 
-def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> str:
-    """How long a run takes once everything is there."""
+def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> float:
+    """Seconds that a run takes once everything is there."""
     start = time.perf_counter()
     compiled.run(feeds)
-    return f"; the next run took {seconds(time.perf_counter() - start)}"
+    return time.perf_counter() - start
 
 
 def summary(name: str, value: Any, of: str) -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ import click
 
 from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.samples import read_samples, sample_files
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
 @click.option("--report", "written", type=OutputFile(".json"), help="Write what became of the layers to this file.")
 @click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
+@json_option
 def shrink(
     model: str,
     out: Path,
@@ -59,7 +61,7 @@ def shrink(
     written: Path | None,
     force: bool,
     **methods: Any,
-) -> None:
+) -> Record:
     """Make MODEL smaller without training, and write it as the ONNX file OUT.
 
     Methods follow each other: fewer channels, factors of low rank, zeros, and how the weights are stored. OUT is a model of standard
@@ -98,6 +100,8 @@ def shrink(
         report = json.dumps(made.report.to_json(), indent=1, ensure_ascii=False).encode()
         write_file(written, lambda f: f.write(report))
         click.echo(f"wrote {written}")
+    files = [out, *([] if written is None else [written])]
+    return {"model": model, "written": files, "bytes": len(content), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

@@ -175,7 +175,7 @@ def test_commands_ask_for_the_shape(tmp_path: Path):
         ["compile", "--stop-after", "canonicalize"],
         ["bench"],
     ):
-        message = invoke(*command, path, code=2)
+        message = invoke(*command, path, code=4)
         assert "gives input 'x' no shape" in message and "--shape x=" in message, command
         invoke(*command, path, "--shape", "x=2,3")
     np.save(tmp_path / "x.npy", random(2, 3))
