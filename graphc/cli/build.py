@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import progress_bars, seconds
+from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument
 from graphc.cli.output import OutputFile, refuse_inputs
 from graphc.report import format_bytes
@@ -81,6 +82,7 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
 @click.option("--winograd", type=click.Choice(["6", "4", "2", "0"]), default="6", help="As of graphc compile.")
 @click.option("--precision", metavar="NAME", help="As of graphc compile.")
 @click.option("--c", "for_c", is_flag=True, help="Write a shared object (-o libNAME.so) and its C header, NAME.h.")
+@json_option
 def build(
     model: str,
     reading: Reading,
@@ -91,7 +93,7 @@ def build(
     winograd: str,
     precision: str | None,
     for_c: bool,
-) -> None:
+) -> Record:
     """Write MODEL, compiled, into one file: graphc.load runs it where NumPy is, and no compiler.
 
     With --c, a shared object with one function, for programs in C.
@@ -103,21 +105,24 @@ def build(
     options: dict[str, Any] = {"threads": threads, "winograd": int(winograd)}
     options |= {} if precision is None else {"precision": precision}
     with progress_bars() as progress:
-        told = _build_c if for_c else _build
-        text = told(model, out, targets=targets, shapes=shapes, reading=reading, progress=progress, **options)
-    click.echo(f"wrote {out}, {format_bytes(out.stat().st_size)}, {text}, {seconds(time.perf_counter() - start)}")
+        given = {"targets": targets, "shapes": shapes, "reading": reading, "progress": progress, **options}
+        text, record = (_build_c if for_c else _build)(model, out, **given)
+    took, size = time.perf_counter() - start, out.stat().st_size
+    click.echo(f"wrote {out}, {format_bytes(size)}, {text}, {seconds(took)}")
+    return {"model": model, "file": str(out), "bytes": size, **record, "seconds": took}
 
 
-def _build(model: str, out: Path, **options: Any) -> str:
+def _build(model: str, out: Path, **options: Any) -> tuple[str, Record]:
     from graphc.artefact.build import build
 
     header = build(model, out, **options)
-    plans = max(len(t["documents"]) for t in header["targets"])
-    names = ", ".join(t["target"] for t in header["targets"])
-    return f"for {names} with {plans} plan{'s' * (plans > 1)}"
+    found = [{"target": t["target"], "needs": t["needs"], "plans": len(t["documents"])} for t in header["targets"]]
+    names = ", ".join(f"{t['target']} ({many(t['plans'], 'plan')})" for t in found)
+    return f"for {names}", {"targets": found}
 
 
-def _build_c(model: str, out: Path, **options: Any) -> str:
+def _build_c(model: str, out: Path, **options: Any) -> tuple[str, Record]:
     from graphc.artefact.c.build import build_c
 
-    return f"and {build_c(model, out, **options)}"
+    beside = build_c(model, out, **options)
+    return f"and {beside}", {"header": str(beside)}
