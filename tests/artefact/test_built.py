@@ -82,6 +82,35 @@ def test_networks(graph: graphc.Graph, shape: tuple[int, ...], tmp_path: Path) -
         assert np.array_equal(model.run({"x": x})[name], value)  # of the same kernels
 
 
+def test_sessions_whose_states_grow(tmp_path: Path) -> None:
+    b = Builder("cache")
+    x, past = b.input("x", "float32", ("batch", "new", 4)), b.input("past_key_0", "float32", ("batch", "past", 4))
+    whole = b.add("Concat", past, x, axis=1)
+    total = b.add("ReduceSum", whole, b.constant([1], "int64"))
+    path = tmp_path / "m.gcm"
+    graph = b.build({"y": total, "present_key_0": whole})
+    graphc.build(
+        graph, path, targets=["cpu:avx2"], shapes=[{"batch": (1,), "past": (0,), "new": (range(1, 4),)}], threads=1
+    )
+    session = graphc.load(path).session()
+    seen = RNG.integers(0, 9, (1, 40, 4)).astype(np.float32)
+    at = 0
+    for n in (3, *[1] * 35, 2):
+        y = session(seen[:, at : at + n])
+        at += n
+        assert np.array_equal(y, seen[:, :at].sum(1, keepdims=True))
+    assert session.lengths == {"past_key_0": 40}
+
+
+def test_sizes_by_the_names_of_dims(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'width' is no input, and no dim of one"):
+        graphc.build(transformer(), tmp_path / "m.gcm", shapes=[{"width": (3,)}])
+    with pytest.raises(InputError, match="dims of 'x' are open: length"):
+        graphc.build(transformer(), tmp_path / "m.gcm", shapes=[{"n": (3,)}])
+    with pytest.raises(InputError, match="stand for 1000000 sets of shapes"):
+        graphc.build(transformer(), tmp_path / "m.gcm", shapes=[{"n": (range(1000),), "length": (range(1000),)}])
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------------
 def test_shapes_without_a_plan(built: Path) -> None:
     with pytest.raises(InputError, match=r"no plan for inputs of shapes image=3000,1,8,8\n.*image=1..5,1,8,8"):
