@@ -71,15 +71,13 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
-    if net is not None and not isinstance(net, str):
-        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
-    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+    reading = reading_of(params, net, preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
     with memory_errors():
-        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        origin = origin_of(located(source), copy=cache and backend.capabilities.stores_plans)
         compilation = Compilation(origin, target, request, backend, reading, states or {})
         model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
         signature = compilation.signature
@@ -98,10 +96,17 @@ def load(
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
-    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+    return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
 
 
-def _located(source: Any) -> Any:
+def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:
+    """Raises InputError for params that are none, and for a net that is no name."""
+    if net is not None and not isinstance(net, str):
+        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
+    return Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+
+
+def located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):
         from graphc import zoo

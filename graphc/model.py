@@ -430,11 +430,11 @@ class Model:
         plan = self.plan(shapes, values, many=many)
         return Explanation(self.name, plan, many, all(spec.is_static for spec in self.inputs))
 
-    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Make the plan for input shapes now, where no input's value decides a shape."""
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None, *, many: bool = False) -> None:
+        """Make the plan for input shapes now, where no input's value decides a shape. many: as of `plan`."""
         model, arrays = self._for(shapes or {})
         if not model._valued:
-            model._executable(arrays, alone=True)
+            model._executable(arrays, alone=not many, many=many)
 
     def _for(
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})

@@ -19,6 +19,7 @@ import click
 
 from graphc import __version__
 from graphc.cli.bench import bench
+from graphc.cli.build import build
 from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
@@ -123,6 +124,7 @@ def main() -> None:
 for command in (
     run,
     compile_,
+    build,
     check,
     show,
     explain,

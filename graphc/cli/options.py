@@ -322,6 +322,8 @@ def open_model(
     """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
     import graphc
 
+    if str(source).endswith(".gcm"):
+        return graphc.load(str(source), threads)
     model = graphc.compile(
         source,
         target=target,

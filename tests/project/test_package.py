@@ -45,7 +45,9 @@ def forbidden(path: Path) -> set[str]:
     if package == "graphc":
         if name == "onnx_backend.py":  # ONNX's interface, for ONNX
             return HEAVY - {"onnx"} | {"backends", "hypothesis"}
-        above = path.parent.name == "cli" or name == "compiler.py" or path.parts[-2:] in DRIVERS
+        above = (
+            path.parent.name == "cli" or "artefact" in path.parts or name == "compiler.py" or path.parts[-2:] in DRIVERS
+        )
         return HEAVY | {"hypothesis"} | (set() if above else PACKAGES)
     if package == "frontends":
         mine = {"onnx"} if name.startswith("onnx") else {"yaml"} if name.startswith("yaml") else set()
