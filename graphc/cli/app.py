@@ -1,6 +1,6 @@
 """The command group: what every command shares when it ends badly.
 
-Exit codes: 0 done, 1 `compare` found a difference, 2 a mistake in the model, its inputs or the command line,
+Exit codes: 0 done, 1 `compare` or `test` found a difference, 2 a mistake in the model, its inputs or the command line,
 70 a bug in graphc (sysexits.h), 130 interrupted, 141 the reader of the output has left.
 
 Commands import what they need when they run, so that `graphc --help` answers at once.
@@ -34,6 +34,7 @@ from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.cli.shrink import shrink
+from graphc.cli.test import test
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -118,6 +119,7 @@ for command in (
     shrink,
     schema,
     operators,
+    test,
     zoo,
     init,
 ):

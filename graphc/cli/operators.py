@@ -8,10 +8,12 @@ import textwrap
 import click
 
 from graphc.cli.console import PIPED_WIDTH, terminal_width
+from graphc.cli.options import import_option
 
 
 @click.command()
 @click.argument("word", required=False, default="")
+@import_option
 def operators(word: str) -> None:
     """List the operators of ONNX and YAML files, by domain, and the layers of YAML files.
 
