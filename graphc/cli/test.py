@@ -34,9 +34,7 @@ from graphc.errors import InputError
     show_default=True,
     help="Folder for programs that do again what has failed.",
 )
-def test(
-    files: Sequence[str], pattern: str, examples: int, targets: tuple[str, ...], seed: int, out: Path
-) -> None:
+def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, ...], seed: int, out: Path) -> None:
     """Test the operators that the Python FILES register, or those of graphc where there is none.
 
     Draws uses of each operator as the samples of its record describe them, and compares its expansion, and what each target computes,

@@ -77,6 +77,10 @@ def expanded(use: Use) -> list[np.ndarray] | None:
         return None
     values: tuple[Value, ...] = tuple(results) if isinstance(results, (tuple, list)) else (results,)
     assert len(values) == use.n_outputs, f"{use}: the expansion has {len(values)} results"
+    for value, inferred in zip(values, use.graph().outputs):
+        assert value.type == inferred.type, (
+            f"{use}: the expansion gives {value.type}, and the type rule {inferred.type}"
+        )
     return run_graph(b.build({f"y{i}": v for i, v in enumerate(values)}), use.inputs, strict=False)
 
 
