@@ -37,7 +37,7 @@ from graphc.errors import InputError
 def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, ...], seed: int, out: Path) -> None:
     """Test the operators that the Python FILES register, or those of graphc where there is none.
 
-    Draws uses of each operator as the samples of its record describe them, and compares its expansion, and what each target computes,
+    Draws uses of each operator as the samples of its record describe them, and compares what each target computes
     with its reference in float64. What fails is made small first; then the last line names a program that does it again, and the exit
     code is 1.
     """

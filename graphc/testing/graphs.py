@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_node
-from graphc.op import Case, Op, Tensor, all_ops, get_op
+from graphc.op import Case, Op, Samples, Tensor, all_ops, get_op
 from graphc.testing.strategies import described_uses, is_valid, resized
-from graphc.testing.uses import Use, bounds, broadcasts, use_of
+from graphc.testing.uses import Use, bounds, broadcasts, cases, use_of
 
 MOST = 5000  # elements of a value
+WIDE = 30  # what operators that have no range of their own take
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,6 @@ class _Draft:
     builder: Builder = field(default_factory=lambda: Builder("drawn"))
     arrays: dict[Value, np.ndarray] = field(default_factory=dict)
     feeds: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def fitting(self, fits: Callable[[np.ndarray], bool]) -> list[Value]:
-        """Values that fit, the newest first: a graph of a few nodes is rather a chain then."""
-        return [v for v, a in reversed(self.arrays.items()) if fits(a)]
 
     def input(self, array: np.ndarray) -> Value:
         value = self.builder.input(f"x{len(self.feeds)}", array.dtype, array.shape)
@@ -67,9 +64,7 @@ def graphs(
     least, most = (nodes, nodes) if isinstance(nodes, int) else nodes
     draft = _Draft()
     for _ in range(draw(st.integers(least, most), "nodes")):
-        op = draw(st.sampled_from(pool), "operator")
-        taken = tuple(d for d in dtypes if d in op.samples.dtypes) or op.samples.dtypes[:1]
-        _add(draft, draw, op, taken)
+        _add(draft, draw, pool, dtypes)
     b = draft.builder
     if not b.nodes:
         reject()
@@ -91,46 +86,73 @@ def _usual() -> tuple[str, ...]:
     )
 
 
-def _add(draft: _Draft, draw: st.DrawFn, op: Op, dtypes: Sequence[str]) -> None:
-    """A node that reads values which are there, if the operator is defined on them; one that reads none, else."""
-    case, use = draw(described_uses(op, special=False, dtypes=dtypes))
-    found = _on_a_value(draft, draw, op, case, use)
-    if found is None or not _try(draft, draw, *found):
+def _add(draft: _Draft, draw: st.DrawFn, pool: Sequence[Op], dtypes: Sequence[str]) -> None:
+    """A node that reads a value which is there, if an operator is defined on one; else one that reads none."""
+    value = None
+    if draft.arrays and draw(st.integers(0, 4), "reads a value"):
+        value = draw(st.sampled_from([*reversed(draft.arrays)][:3]), "value")
+        pool = [op for op in pool if any(_reads(op, c, draft.arrays[value]) for c in cases(op))] or pool
+    op = draw(st.sampled_from(pool), "operator")
+    taken = [d for d in dtypes if d in op.samples.dtypes] or op.samples.dtypes[:1]
+    if value is None:
+        _try(draft, draw, *draw(described_uses(op, False, taken)), {})
+        return
+    array = draft.arrays[value]
+    if array.dtype.name in op.samples.dtypes:
+        taken = [array.dtype.name]
+    case, use = draw(described_uses(op, False, taken, chosen=lambda case: _reads(op, case, array)))
+    first = _first(op, case)
+    made = None if first is None else _on_a_value(op, case, use, first, value, array)
+    if made is None or not _try(draft, draw, *made):
         _try(draft, draw, case, use, {})
 
 
-def _on_a_value(
-    draft: _Draft, draw: st.DrawFn, op: Op, case: Case, use: Use
-) -> tuple[Case, Use, dict[int, Value]] | None:
-    """The use with its first operand a value that is there, and others of the sizes that follow."""
-    first = next((i for i, spec in enumerate(case.inputs) if isinstance(spec, Tensor) and i not in use.constants), None)
-    if first is None:
-        return None
-    spec, array = case.inputs[first], use.arrays[first]
-    assert isinstance(spec, Tensor) and array is not None
-    anywhere = broadcasts(op)
-    values = draft.fitting(lambda a: (anywhere or a.ndim == array.ndim) and _takes(op, first, spec, array, a))
-    if not values or not draw(st.booleans(), "reads a value"):
-        return None
-    value = draw(st.sampled_from(values[:4]), "value")
-    if anywhere:
-        case = Case(tuple(Tensor(value.shape) for _ in case.inputs))
-    else:
-        sizes = dict(zip(spec.shape, value.shape))
-        case = resized(case, sizes)
-        if case.inputs[first] != replace(spec, shape=value.shape) or not is_valid(op, case):
-            return None
-    made = use_of(op, case, array.dtype.name if spec.dtype is None else op.samples.dtypes[0], coarse=True)
-    return case, made, {first: value}
+def _first(op: Op, case: Case) -> int | None:
+    """The first operand that is computed by others."""
+    tensors = (i for i, spec in enumerate(case.inputs) if isinstance(spec, Tensor) and i not in op.values)
+    return next(tensors, None)
 
 
-def _takes(op: Op, i: int, spec: Tensor, like: np.ndarray, a: np.ndarray) -> bool:
-    """Is the operator defined on this array, as its operand i?"""
-    if a.dtype != like.dtype or a.dtype.kind in "OUS":
+def _reads(op: Op, case: Case, array: np.ndarray) -> bool:
+    """May the first operand of the case be this array, with other sizes if need be?"""
+    i = _first(op, case)
+    if i is None or not (broadcasts(op) or len(case.inputs[i].shape) == array.ndim):
         return False
-    if a.dtype.kind == "b" or not a.size:
-        return True
+    spec = case.inputs[i]
+    fits = array.dtype.name == spec.dtype if spec.dtype else array.dtype.name in op.samples.dtypes
+    return fits and _takes(op, i, spec, array)
+
+
+def _on_a_value(
+    op: Op, case: Case, use: Use, i: int, value: Value, array: np.ndarray
+) -> tuple[Case, Use, dict[int, Value]] | None:
+    """The use with operand i a value that is there, and others of the sizes that follow; None where the operator does not take it."""
+    spec = case.inputs[i]
+    if broadcasts(op):
+        case = Case(tuple(Tensor(array.shape) for _ in case.inputs))
+    elif len(spec.shape) != array.ndim:
+        return None
+    else:
+        case = resized(case, dict(zip(spec.shape, array.shape)))
+        if case.inputs[i].shape != array.shape or not is_valid(op, case):
+            return None
+    given = use.arrays[i]
+    if given is None or given.dtype != array.dtype or not _takes(op, i, spec, array):
+        return None
+    return (
+        case,
+        use_of(op, case, array.dtype.name if spec.dtype is None else op.samples.dtypes[0], coarse=True),
+        {i: value},
+    )
+
+
+def _takes(op: Op, i: int, spec: Tensor, a: np.ndarray) -> bool:
+    """Is the operator defined on these elements, as its operand i?"""
+    if a.dtype.kind in "bOUS" or not a.size:
+        return a.dtype.kind not in "OUS"
     low, high = bounds(op, i, spec, a.dtype)
+    if (low, high) == (Samples.low, Samples.high):  # nobody has stated a range
+        low, high = -WIDE, WIDE
     return bool(low <= a.min() and a.max() <= high)
 
 
@@ -142,7 +164,11 @@ def _try(draft: _Draft, draw: st.DrawFn, case: Case, use: Use, values: dict[int,
     for i, (spec, array) in enumerate(zip(case.inputs, use.arrays)):
         value = values.get(i)
         if value is None and isinstance(spec, Tensor) and array is not None and i not in use.constants:
-            same = draft.fitting(lambda a: a.shape == array.shape and _takes(op, i, spec, array, a))  # noqa: B023
+            same = [
+                v
+                for v, a in reversed(draft.arrays.items())
+                if a.dtype == array.dtype and a.shape == array.shape and _takes(op, i, spec, a)
+            ]
             value = draw(st.sampled_from([None, *same[:3]]), "operand")
         if value is None and array is not None:
             constant = i in use.constants or (i > 0 and draw(st.booleans(), "constant"))

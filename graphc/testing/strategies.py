@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,9 +40,14 @@ def uses(
 
 @st.composite
 def described_uses(
-    draw: st.DrawFn, op: Op, special: bool, dtypes: Sequence[str] | None = None, small: bool = False
+    draw: st.DrawFn,
+    op: Op,
+    special: bool,
+    dtypes: Sequence[str] | None = None,
+    small: bool = False,
+    chosen: Callable[[Case], bool] = lambda case: True,
 ) -> tuple[Case, Use]:
-    """As `uses`, with the case that describes it."""
+    """As `uses`, with the case that describes it. chosen: which cases may be drawn, if there are any."""
     dtype = draw(st.sampled_from(dtypes or op.samples.dtypes), "dtype")
     if broadcasts(op) and draw(st.booleans(), "drawn shapes"):
         arity = least_operands(op, draw(st.integers(0, 3), "more operands") if op.variadic else 0)
@@ -52,7 +57,8 @@ def described_uses(
         )
         case = Case(tuple(map(Tensor, shapes.input_shapes)))
     else:
-        case = _smaller(draw, op, draw(st.sampled_from(ordered(op)), "case"), small)
+        of_choice = [case for case in ordered(op) if chosen(case)] or ordered(op)
+        case = _smaller(draw, op, draw(st.sampled_from(of_choice), "case"), small)
     style = draw(st.sampled_from(("equal", "halves", "any")), "style")
     special = special and bool(op.samples.special) and draw(st.booleans(), "special")
     use = use_of(op, case, dtype, draw(st.integers(0, 2**16), "seed"), style == "halves", special)

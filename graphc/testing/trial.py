@@ -37,6 +37,7 @@ def try_operator(name: str, targets: Sequence[str], examples: int, start: int, f
         nonlocal count
         count += 1
         try:
+            use.run()  # of what it gives, dtypes and shapes are those of the type rule
             for model in check(use, targets, folder=folder):
                 hosted.update(dict.fromkeys(host_reasons(model)))
         except Exception as error:
@@ -65,8 +66,8 @@ def try_operator(name: str, targets: Sequence[str], examples: int, start: int, f
         if not found and examples > 1 and find(examples // 2, False, start):
             found = True
             find(MORE * examples, True, start + 1)
-    except (Flaky, Unsatisfiable, ValueError) as error:
-        return Trial(count, f"  {error}", ())
+    except (Flaky, Unsatisfiable, ValueError) as none:
+        return Trial(count, f"  {none}", ())
     if not found:
         return Trial(count, "", tuple(hosted))
     use, error = failed[0]  # Hypothesis runs the smallest last
