@@ -179,13 +179,14 @@ class Compilation:
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
-        if store is None or source is None:
+        software = fingerprint() if source is not None else None
+        if store is None or software is None:
             return None
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
         reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
-        asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
+        asked = [source, software, self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = self._entry = store.entry(key)
         document = entry.model()

@@ -38,6 +38,7 @@ from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.cli.shrink import shrink
+from graphc.cli.test import test
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -137,6 +138,7 @@ for command in (
     schema,
     operators,
     layers_,
+    test,
     zoo,
     init,
     help_,

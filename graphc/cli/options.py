@@ -166,8 +166,27 @@ def _no_more_than_cpus(ctx: click.Context, param: click.Parameter, threads: int 
     return threads
 
 
+def _load(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
+    from graphc.own import load_file
+
+    for file in files:
+        load_file(file)
+
+
+import_option = click.option(
+    "--import",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    is_eager=True,  # the operators are there when other options are read
+    expose_value=False,
+    callback=_load,
+    metavar="FILE.py",
+    help="A Python file that registers operators of your own; may be repeated.",
+)
+
 model_argument = stack(
     click.argument("model", type=ModelFile()),
+    import_option,
     click.option(
         "--param",
         "params",
