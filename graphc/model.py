@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphc.growing_plans import GrowingPlans
     from graphc.report import Pending, Plan
     from graphc.room import Memory
+    from graphc.serving import Batcher
     from graphc.session import Session
     from graphc.signature import Growth, State
     from graphc.structures import Structures
@@ -274,6 +275,21 @@ class Model:
         from graphc.sessions import load
 
         return load(self, self._source.signature, self._arguments, path)
+
+    def batcher(
+        self, max_batch: int = 8, max_delay: float = 0.002, *, max_waiting: int = 1024, check: bool = True
+    ) -> Batcher:
+        """Dynamic batching: callers in threads and coroutines give a row or a few each, which run together (docs/serving.md).
+
+        max_batch: rows of a call; max_delay: seconds that the first of them waits for others at most; max_waiting: requests
+        that wait at a time, more have to wait to be taken. check: the first batch's first request is also run alone, and a model
+        in which rows depend on each other refused.
+
+        Raises InputError where the model has no batch axis: a first dim of inputs and outputs that is open.
+        """
+        from graphc.serving import Batcher
+
+        return Batcher(self, self._source.signature, self._arguments, max_batch, max_delay, max_waiting, check)
 
     # --- steps in place, for sessions --------------------------------------------------------------------------------
     def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
