@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
+    from graphc.pickled import Content, InBytes
     from graphc.report import Pending, Plan
     from graphc.room import Memory
     from graphc.serving import Batcher
@@ -106,9 +107,8 @@ class Source(Protocol):
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
 
-    @property
-    def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
-        """The model again, from its pickle."""
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
         ...
 
 
@@ -147,6 +147,7 @@ class Model:
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._pickled: InBytes | None = None  # the graph, where the source is no file
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -638,11 +639,21 @@ class Model:
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:
-        """Pickles the source graph and the options; machine code is found in the cache again. Inputs with a default lose it."""
-        if self.source_graph.meta.get("partial"):
-            message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
-            raise InputError(message, hint="pickle the path of its file instead")
-        return self._source.reopen, (self.source_graph, self._recipe)
+        """Pickles the path of the source, what its files hold, and the options; the bytes or the graph where there is no file, or
+        it is another now. Plans and machine code are found again, and a model that the process has already is that model."""
+        from graphc.pickled import InBytes, reduced
+
+        found = self._source.content()
+        if found is not None:
+            content, reading = found
+            return reduced(self, content, {**self._recipe, **reading})
+        if self._pickled is None:
+            graph = self.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(self, self._pickled, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:

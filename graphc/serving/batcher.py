@@ -141,7 +141,8 @@ class _Runner:
 
     def run(self, requests: list[Request]) -> None:
         if self._error is not None:
-            return _fail(requests, self._error)
+            _fail(requests, self._error)
+            return
         try:
             found = self._together(requests)
         except BaseException as error:  # whatever it is, nobody may wait for ever
@@ -149,7 +150,8 @@ class _Runner:
                 for request in requests:  # the error is of one of them
                     self.run([request])
                 return
-            return _fail(requests, error)
+            _fail(requests, error)
+            return
         for request, results in zip(requests, found):
             request.future.set_result(results[0] if len(results) == 1 else results)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ class Request:
     """feeds: of `rows` rows; key: those of one are run together; until: when it is run with fewer than could be (monotonic
     clock); future: of its results."""
 
-    feeds: dict[str, np.ndarray]
+    feeds: Mapping[str, np.ndarray]
     rows: int
     key: tuple
     until: float = 0.0
