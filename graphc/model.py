@@ -182,6 +182,16 @@ class Model:
         """The files that the model was read from: its own, those that it includes, and those of its weights."""
         return self._source.files
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `graphc.compile` that say how, not what, it compiles."""
+        return dict(self._recipe)
+
+    @property
+    def is_current(self) -> bool:
+        """Are its files still what it was compiled from? Also True of what was read from no file."""
+        return self._source.content() is not None or not self.files
+
     @cached_property
     def source_graph(self) -> Graph:
         """The graph as the front end made it."""

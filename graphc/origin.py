@@ -72,13 +72,17 @@ class GraphOrigin(Origin):
 class BytesOrigin(Origin):
     reloadable = True
 
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.source).hexdigest()
+
     def digest(self, store: Store) -> str | None:
-        return f"onnx {hashlib.sha256(self.source).hexdigest()}"
+        return f"onnx {self._digest}"
 
     def content(self) -> Content | None:
         from graphc.pickled import InBytes
 
-        return InBytes(self.source, hashlib.sha256(self.source).hexdigest(), False)
+        return InBytes(self.source, self._digest, False)
 
 
 class PickledOrigin(Origin):

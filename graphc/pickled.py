@@ -79,23 +79,58 @@ class InBytes:
 Content = InFile | InBytes
 
 _models: WeakValueDictionary[tuple, Model] = WeakValueDictionary()
+_opened: OrderedDict[tuple, Model] = OrderedDict()
 _held: OrderedDict[tuple, Model] = OrderedDict()  # the last used last
 
 
 def reopened(content: Content, settings: Mapping[str, Any]) -> Model:
     """The process's model of this source and these arguments of `graphc.compile`. Raises what that raises, and LoadError."""
-    from graphc.compiler import compile
+    from graphc import compiler
 
     key = _key(content, settings)
     with PLANNING:
         model = _models.get(key)
         if model is None:
-            model = _models[key] = compile(content.source(), **settings)
+            model = _models[key] = compiler.compile(content.source(), **settings)
         _held[key] = model
         _held.move_to_end(key)
         if len(_held) > HELD:
             _held.popitem(last=False)
     return model
+
+
+def opened(source: Model | str | os.PathLike[str], **options: Any) -> Model:
+    """The process's model of a file, or of an equal one, compiled at the first call and when the file has changed. Raises what
+    `graphc.compile` raises."""
+    from graphc import compiler
+    from graphc.model import Model
+
+    if isinstance(source, Model):
+        return source
+    at = os.fspath(source), os.getcwd(), repr(sorted(options.items()))
+    with PLANNING:
+        model = _opened.get(at)
+        if model is None or not model.is_current:
+            model = compiler.compile(source, **options)
+            reopen, arguments = model.__reduce__()
+            model = _opened[at] = reopen(*arguments)
+        _opened.move_to_end(at)
+        if len(_opened) > HELD:
+            _opened.popitem(last=False)
+    return model
+
+
+def by_value(model: Model) -> bytes:
+    """A pickle that needs no file. Inputs with a default lose it."""
+    return pickle.dumps(_ByValue(model))
+
+
+class _ByValue:
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __reduce__(self) -> tuple:
+        return reduced(self._model, InBytes.of_graph(self._model.source_graph), self._model.options)
 
 
 def reduced(model: Model, content: Content, settings: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
