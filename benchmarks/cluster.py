@@ -4,6 +4,10 @@
 
 Each worker is a process with one thread. Clusters of both sizes are up all the time, and a round of each follows the other; the
 throughput of a side is the median of its rounds. In the last round one of the two workers is killed half way.
+
+wall: what a clock on the wall says, which means something on an idle machine with a CPU for each worker. CPU time: what the same
+rounds would reach there, from the processor time that they took: a round ends neither before its workers, who share the work
+evenly, nor before the machine's CPUs have done all of it, the scheduler's part included.
 """
 
 from __future__ import annotations
@@ -31,16 +35,19 @@ def inputs_of(model: Model, count: int) -> Iterator[dict[str, np.ndarray]]:
         yield {spec.name: rng.random((1, *spec.shape[1:]), np.float32)}
 
 
-def rate(client: Client, model: Model, count: int, after: Callable[[int], None] = lambda done: None) -> float:
-    """Inputs a second. after: called with how many results have come."""
-    done = 0
+def rates(
+    client: Client, model: Model, count: int, after: Callable[[int], None] = lambda done: None
+) -> tuple[float, float]:
+    """Inputs a second, on the wall and by CPU time. after: called with how many results have come."""
+    done, workers = 0, len(client.nthreads())
     with fleet.engine(client) as engine:
-        begin = time.perf_counter()
+        begin, own, theirs = time.perf_counter(), time.process_time(), client.run(time.process_time)
         for done, _ in enumerate(engine.map(model, inputs_of(model, count)), 1):
             after(done)
-        seconds = time.perf_counter() - begin
+        seconds, own = time.perf_counter() - begin, time.process_time() - own
+        taken = sum(t - theirs.get(w, 0.0) for w, t in client.run(time.process_time).items())
     assert done == count, f"{count - done} results are lost"
-    return count / seconds
+    return count / seconds, count / max(taken / workers, (taken + own) / (os.cpu_count() or 1))
 
 
 def main() -> None:
@@ -60,21 +67,23 @@ def main() -> None:
         Client(two) as both,
     ):
         sides = {"one worker": alone, "two workers": both}
-        rates: dict[str, list[float]] = {name: [] for name in sides}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for client in sides.values():
-            rate(client, model, 8)
+            rates(client, model, 8)
         for _ in range(args.rounds):
             for name, client in sides.items():
-                rates[name].append(rate(client, model, args.inputs))
+                found[name].append(rates(client, model, args.inputs))
 
         def kill(done: int) -> None:
             if done == args.inputs // 2:
                 os.kill(min(both.run(os.getpid).values()), signal.SIGKILL)
 
-        report = {name: float(np.median(found)) for name, found in rates.items()}
-        report["two workers, one killed"] = rate(both, model, args.inputs, kill)
-    for name, found in report.items():
-        print(f"{name:26} {found:8.1f} inputs/s  {found / report['one worker']:5.2f} ×")
+        report = {name: np.median(rounds, axis=0).tolist() for name, rounds in found.items()}
+        report["two workers, one killed"] = [rates(both, model, args.inputs, kill)[0]]
+    print(f"{'inputs a second':26} {'wall':>8} {'':7} {'CPU time':>8}")
+    for name, values in report.items():
+        columns = (f"{v:8.1f} {v / first:5.2f} ×" for v, first in zip(values, report["one worker"]))
+        print(f"{name:26} {' '.join(columns)}")
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

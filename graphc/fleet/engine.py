@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from graphc.errors import InputError
@@ -12,6 +12,7 @@ from graphc.records import record
 
 if TYPE_CHECKING:
     import numpy as np
+    from distributed import Client
 
     from graphc.fleet.functions import Feeds
     from graphc.model import Model
@@ -64,12 +65,12 @@ def address(text: str) -> Address:
     return Address("", int(workers))
 
 
-def engine(on: str | Any) -> AbstractContextManager[Engine]:
+def engine(on: str | Client) -> AbstractContextManager[Engine]:
     """The engine at an address, or of a dask.distributed Client. Raises InputError for what is none or not installed, and
     GraphcError where nobody answers."""
-    at = address(on) if isinstance(on, str) else None
+    at = address(on) if isinstance(on, str) else on
     try:
         from graphc.fleet.dask_engine import attached, connected
     except ImportError as error:
         raise InputError(f"Dask is not installed: {error}", hint="pip install 'graphc[dask]'") from None
-    return attached(on) if at is None else connected(at)
+    return connected(at) if isinstance(at, Address) else attached(at)

@@ -84,7 +84,16 @@ def test_addresses():
 
 @pytest.mark.parametrize(
     "wrong",
-    "spark://a:1 dask:// dask://host dask://host:x dask://host:1?workers=2 dask://local?workers=0 dask://local?w=1 local".split(),
+    [
+        "spark://a:1",
+        "dask://",
+        "dask://host",
+        "dask://host:x",
+        "dask://host:1?workers=2",
+        "dask://local?workers=0",
+        "dask://local?w=1",
+        "local",
+    ],
 )
 def test_what_is_no_address(wrong: str):
     with pytest.raises(InputError, match="is no address"):
