@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, get_worker
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from graphc.fleet.functions import Feeds
     from graphc.model import Model
 
-AHEAD = 4  # tasks given out for each thread of a worker, so that none waits for the next, and memory stays bounded
+AHEAD = 3  # tasks given out for each thread of a worker, so that none waits for the next, and memory stays bounded
+TASK = 0.2  # seconds that a task should take, beside which the engine's own milliseconds are few
+SEVERAL = 64  # inputs of a task at most
 LOST = 60.0  # seconds without a worker after which nobody waits any longer
 ANSWER = 10.0  # seconds that a scheduler has to answer
 POLL = 2.0  # seconds between two looks at whether there are workers
@@ -62,16 +65,20 @@ class DaskEngine:
         held = Held(self._sent(model))
         self._client.register_plugin(held)
         waiting: deque[Future] = deque()
-        looked, ahead = time.monotonic(), AHEAD * self._slots()
+        looked, slots, several, coming = time.monotonic(), self._slots(), 1, iter(feeds)
         try:
-            for one in feeds:
-                waiting.append(self._client.submit(run_held, held.name, one, pure=False))
+            while True:
+                while len(waiting) < AHEAD * max(1, slots) and (task := list(islice(coming, several))):
+                    waiting.append(self._client.submit(run_held, held.name, task, pure=False))
+                if not waiting:
+                    return
+                results, error, seconds = self._result(waiting.popleft())
+                yield from results
+                if error is not None:
+                    raise error
+                several = max(1, min(SEVERAL, int(TASK / max(seconds / len(results), 1e-9))))
                 if time.monotonic() - looked > POLL:
-                    looked, ahead = time.monotonic(), AHEAD * self._slots()
-                while len(waiting) >= max(AHEAD, ahead):
-                    yield self._result(waiting.popleft())
-            while waiting:
-                yield self._result(waiting.popleft())
+                    looked, slots = time.monotonic(), self._slots()
         finally:
             for future in waiting:
                 future.cancel()
@@ -122,11 +129,19 @@ class Held(WorkerPlugin):
         return self._model
 
 
-def run_held(name: str, feeds: Feeds) -> dict[str, np.ndarray]:
-    """Of a task: the results of the model that the worker has by this name."""
+def run_held(name: str, feeds: Sequence[Feeds]) -> tuple[list[dict[str, np.ndarray]], Exception | None, float]:
+    """Of a task: results of the model that the worker has by this name, up to the first error; that; and seconds."""
     held = get_worker().plugins[name]
     assert isinstance(held, Held)
-    return held.model().run(feeds)
+    results: list[dict[str, np.ndarray]] = []
+    try:
+        model = held.model()
+        begin = time.perf_counter()
+        for one in feeds:
+            results.append(model.run(one))
+    except Exception as error:
+        return results, error, 0.0
+    return results, None, time.perf_counter() - begin
 
 
 def can_open(data: bytes) -> bool:
