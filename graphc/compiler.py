@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
+    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -140,11 +141,6 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     pipeline.check_names(names, passes, own)
 
 
-def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    """A model from its pickle."""
-    return compile(graph, **recipe)
-
-
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -167,7 +163,6 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
-    reopen = staticmethod(reopened)
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -203,6 +198,15 @@ class Compilation:
     @property
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
+
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
+        content, reading = self.origin.content(), self.reading
+        if content is None or not reading.declared:
+            return None
+        how = {"params": dict(reading.params), "net": reading.net, "states": self.states}
+        given = {name: value for name, value in how.items() if value}  # equal arguments are to be one
+        return content, given if reading.preprocess else {**given, "preprocess": False}
 
     def read(self, reading: Reading) -> Compilation:
         """The same source, read in another way, with plans of its own. A session runs the model that has the states."""

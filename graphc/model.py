@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from graphc.explanation import Explanation
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
+    from graphc.pickled import Content, InBytes
     from graphc.report import Pending, Plan
     from graphc.room import Memory
+    from graphc.serving import Batcher
     from graphc.session import Session
     from graphc.signature import Growth, State
     from graphc.structures import Structures
@@ -107,9 +109,8 @@ class Source(Protocol):
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
 
-    @property
-    def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
-        """The model again, from its pickle."""
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
         ...
 
 
@@ -149,6 +150,7 @@ class Model:
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._pickled: InBytes | None = None  # the graph, where the source is no file
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -188,6 +190,16 @@ class Model:
     def files(self) -> tuple[Path, ...]:
         """The files that the model was read from: its own, those that it includes, and those of its weights."""
         return self._source.files
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `graphc.compile` that say how, not what, it compiles."""
+        return dict(self._recipe)
+
+    @property
+    def is_current(self) -> bool:
+        """Are its files still what it was compiled from? Also True of what was read from no file."""
+        return self._source.content() is not None or not self.files
 
     @cached_property
     def source_graph(self) -> Graph:
@@ -287,6 +299,21 @@ class Model:
         from graphc.sessions import load
 
         return load(self, self._source.signature, self._arguments, path)
+
+    def batcher(
+        self, max_batch: int = 8, max_delay: float = 0.002, *, max_waiting: int = 1024, check: bool = True
+    ) -> Batcher:
+        """Dynamic batching: callers in threads and coroutines give a row or a few each, which run together (docs/serving.md).
+
+        max_batch: rows of a call; max_delay: seconds that the first of them waits for others at most; max_waiting: requests
+        that wait at a time, more have to wait to be taken. check: the first batch's first request is also run alone, and a model
+        in which rows depend on each other refused.
+
+        Raises InputError where the model has no batch axis: a first dim of inputs and outputs that is open.
+        """
+        from graphc.serving import Batcher
+
+        return Batcher(self, self._source.signature, self._arguments, max_batch, max_delay, max_waiting, check)
 
     # --- steps in place, for sessions --------------------------------------------------------------------------------
     def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
@@ -650,11 +677,21 @@ class Model:
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:
-        """Pickles the source graph and the options; machine code is found in the cache again. Inputs with a default lose it."""
-        if self.source_graph.meta.get("partial"):
-            message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
-            raise InputError(message, hint="pickle the path of its file instead")
-        return self._source.reopen, (self.source_graph, self._recipe)
+        """Pickles the path of the source, what its files hold, and the options; the bytes or the graph where there is no file, or
+        it is another now. Plans and machine code are found again, and a model that the process has already is that model."""
+        from graphc.pickled import InBytes, reduced
+
+        found = self._source.content()
+        if found is not None:
+            content, reading = found
+            return reduced(self, content, {**self._recipe, **reading})
+        if self._pickled is None:
+            graph = self.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(self, self._pickled, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:
