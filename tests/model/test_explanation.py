@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import graphc
 from graphc.cli import main
-from graphc.explanation import MOST, html_table
+from graphc.tables import MOST, html_table
 
 
 @pytest.fixture(scope="module")
