@@ -79,12 +79,12 @@ def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
     return out
 
 
-def rows_of(steps: Sequence[StepInfo]) -> list[tuple]:
+def rows_of(steps: Sequence[StepInfo]) -> list[tuple[Any, ...]]:
     """For the columns STEPS."""
     return [row for step in folded(steps) for row in _rows(step)]
 
 
-def _rows(step: StepInfo) -> Iterator[tuple]:
+def _rows(step: StepInfo) -> Iterator[tuple[Any, ...]]:
     """A step, and the steps that it runs itself."""
     kernel = "host (NumPy)" if step.host else step.kernel
     cost = count(step.flops), format_bytes(step.nbytes)
