@@ -76,9 +76,10 @@ class Results:
     def rows(self) -> list[Row]:
         """In the order of the sets and of their models; those of other sets as they came."""
         names = [*SETS, *UNITS, "dynamic"]
-        models = {case.name: i for i, case in enumerate(case for s in SETS.values() for case in s.cases)}
+        cases = {(name, case.name): i for name, chosen in SETS.items() for i, case in enumerate(chosen.cases)}
+        cases |= {("memory", model): i for (name, model), i in cases.items() if name == "light"}
         return sorted(
-            self._rows.values(), key=lambda r: (r.threads, names.index(r.set), models.get(r.model, len(models)))
+            self._rows.values(), key=lambda r: (r.threads, names.index(r.set), cases.get((r.set, r.model), len(cases)))
         )
 
     def add(self, row: Row) -> None:

@@ -260,6 +260,7 @@ class Compilation:
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
             tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
+            graph.meta.get("pictures", {}),
         )
 
     def forget(self) -> None:

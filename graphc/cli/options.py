@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from graphc.cli.completion import model_files, removable_names
 from graphc.cli.console import many
+from graphc.cli.picture_options import picture_options
 from graphc.errors import InputError
 
 if TYPE_CHECKING:
@@ -202,7 +203,8 @@ compile_options = stack(
         multiple=True,
         metavar="NAME",
         shell_complete=removable_names,
-        help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
+        help="Leave out a pass, or a part of target cpu: winograd, strassen, block_sparse, layout, fusion, "
+        "epilogues, prologues, "
         "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
     ),
     click.option(
@@ -251,12 +253,13 @@ feed_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="A .npy or .npz file, a picture, numbers (16000 or 1,2,3), 'random', 'ones' or 'zeros'; may be repeated.  "
-        "[default: random]",
+        help="A file (.npy, .npz, .csv, .pb, a picture, a sound), '-' for stdin, numbers (16000 or 1,2,3), 'random', 'ones' or "
+        "'zeros'; may be repeated.  [default: random]",
     ),
     click.option("--cast", is_flag=True, help="Convert numbers of inputs to the dtypes that the model wants."),
     shape_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
+    picture_options,
 )
 
 plan_options = stack(
@@ -265,7 +268,7 @@ plan_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="Inputs whose values decide shapes: .npy or .npz files, pictures, or numbers; may be repeated.",
+        help="Inputs whose values decide shapes: files as `graphc run` takes them, or numbers; may be repeated.",
     ),
     shape_options,
 )

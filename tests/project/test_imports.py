@@ -21,13 +21,13 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs converted dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records ops._masks ops._positions",
+    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
     "disk": "origin store model_folder documents fingerprint",
-    "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments session session_file sessions growing_plans in_place room",
+    "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments remedies session session_file sessions growing_plans in_place room",
     "explained": "explanation",
     "zoo": "zoo",
     "driver": "compiler",
@@ -107,6 +107,7 @@ THIRD_PARTIES = {
     "yaml": ("graphc.frontends.yaml_",),
     "safetensors": ("graphc.frontends.yaml_",),
     "PIL": ("graphc.pictures",),
+    "soundfile": ("graphc.cli.sounds",),
     "click": ("graphc.cli", "graphc.__main__"),
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
