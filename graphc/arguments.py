@@ -33,7 +33,7 @@ class Arguments:
 
     def checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
-        spec, want = self.inputs[i], self.dtypes[i]
+        spec, want = self.inputs[i], self.inputs[i].dtype
         found = None if self._device_array is None else self._on_device(i, a)
         if found is not None:
             return found
@@ -41,6 +41,13 @@ class Arguments:
             return box(self._object(f"input '{spec.name}'", spec.content, unbox(a) if isinstance(a, np.ndarray) else a))
         hint = self.how_to_run if isinstance(a, Mapping) else "give a NumPy array of numbers"
         return tensor(f"input '{spec.name}'", a, want, f"the model wants {wanted(spec)}", hint, spec.type)
+
+    def checked_on_host(self, i: int, a: Any) -> np.ndarray:
+        """The same, where it has to lie in the host's memory."""
+        array = self.checked(i, a)
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"input '{self.inputs[i].name}' lies on a device", hint="give NumPy arrays")
+        return array
 
     def _object(self, what: str, want: ObjectType, given: Any) -> Any:
         """What a box is to hold: lists, dicts and None as they are, what they hold as arrays."""
@@ -72,7 +79,7 @@ class Arguments:
 
     def _on_device(self, i: int, a: Any) -> Any | None:
         """Input i where it lies on the device; of inputs whose values decide shapes, a copy in the host's memory."""
-        spec, want = self.inputs[i], self.dtypes[i]
+        spec, want = self.inputs[i], self.inputs[i].dtype
         try:
             found = self._device_array(a) if self._device_array is not None else None
         except InputError as error:

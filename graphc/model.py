@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from graphc.explanation import Explanation
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
+    from graphc.pickled import Content, InBytes
     from graphc.report import Pending, Plan
     from graphc.room import Memory
+    from graphc.serving import Batcher
     from graphc.session import Session
     from graphc.signature import Growth, State
     from graphc.structures import Structures
@@ -106,9 +109,8 @@ class Source(Protocol):
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
 
-    @property
-    def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
-        """The model again, from its pickle."""
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
         ...
 
 
@@ -148,6 +150,7 @@ class Model:
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._pickled: InBytes | None = None  # the graph, where the source is no file
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -173,9 +176,10 @@ class Model:
         return self._source.signature.scores
 
     @property
-    def pictures(self) -> dict[str, str]:
-        """What the file says of pictures that its inputs are: the entries `Image.…` of an ONNX file's metadata."""
-        return dict(self._source.signature.pictures)
+    def described(self) -> Mapping[str, Any]:
+        """What an ONNX file says of itself: producer_name, producer_version, domain, version, description, graph_name,
+        graph_description, metadata (by key), and dims, by input and output. Empty entries are left out."""
+        return self._source.signature.described
 
     @property
     def nets(self) -> tuple[str, ...]:
@@ -186,6 +190,16 @@ class Model:
     def files(self) -> tuple[Path, ...]:
         """The files that the model was read from: its own, those that it includes, and those of its weights."""
         return self._source.files
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `graphc.compile` that say how, not what, it compiles."""
+        return dict(self._recipe)
+
+    @property
+    def is_current(self) -> bool:
+        """Are its files still what it was compiled from? Also True of what was read from no file."""
+        return self._source.content() is not None or not self.files
 
     @cached_property
     def source_graph(self) -> Graph:
@@ -285,6 +299,21 @@ class Model:
         from graphc.sessions import load
 
         return load(self, self._source.signature, self._arguments, path)
+
+    def batcher(
+        self, max_batch: int = 8, max_delay: float = 0.002, *, max_waiting: int = 1024, check: bool = True
+    ) -> Batcher:
+        """Dynamic batching: callers in threads and coroutines give a row or a few each, which run together (docs/serving.md).
+
+        max_batch: rows of a call; max_delay: seconds that the first of them waits for others at most; max_waiting: requests
+        that wait at a time, more have to wait to be taken. check: the first batch's first request is also run alone, and a model
+        in which rows depend on each other refused.
+
+        Raises InputError where the model has no batch axis: a first dim of inputs and outputs that is open.
+        """
+        from graphc.serving import Batcher
+
+        return Batcher(self, self._source.signature, self._arguments, max_batch, max_delay, max_waiting, check)
 
     # --- steps in place, for sessions --------------------------------------------------------------------------------
     def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
@@ -413,11 +442,26 @@ class Model:
             graph = model._source.graph
         return result_types(graph, {n: a.shape for n, a in zip(model._names, arrays)})
 
-    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Make the plan for input shapes now, where no input's value decides a shape."""
+    def explain(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+        *,
+        many: bool = False,
+    ) -> Explanation:
+        """What the model became for these shapes, and why: as text (`print(model.explain())`), as HTML in a notebook, and as data
+        (`.plan`). Arguments and errors are those of `plan`.
+        """
+        from graphc.explanation import Explanation
+
+        plan = self.plan(shapes, values, many=many)
+        return Explanation(self.name, plan, many, all(spec.is_static for spec in self.inputs))
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None, *, many: bool = False) -> None:
+        """Make the plan for input shapes now, where no input's value decides a shape. many: as of `plan`."""
         model, arrays = self._for(shapes or {})
         if not model._valued:
-            model._executable(arrays, alone=True)
+            model._executable(arrays, alone=not many, many=many)
 
     def _for(
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -633,11 +677,21 @@ class Model:
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:
-        """Pickles the source graph and the options; machine code is found in the cache again. Inputs with a default lose it."""
-        if self.source_graph.meta.get("partial"):
-            message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
-            raise InputError(message, hint="pickle the path of its file instead")
-        return self._source.reopen, (self.source_graph, self._recipe)
+        """Pickles the path of the source, what its files hold, and the options; the bytes or the graph where there is no file, or
+        it is another now. Plans and machine code are found again, and a model that the process has already is that model."""
+        from graphc.pickled import InBytes, reduced
+
+        found = self._source.content()
+        if found is not None:
+            content, reading = found
+            return reduced(self, content, {**self._recipe, **reading})
+        if self._pickled is None:
+            graph = self.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(self, self._pickled, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:

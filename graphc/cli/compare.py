@@ -60,7 +60,7 @@ def compare(
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
     feeds = make_feeds(
-        graph.inputs, inputs, dict(shapes), batch, seed, cast, described(how, graph.meta.get("pictures", {}), model)
+        graph.inputs, inputs, dict(shapes), batch, seed, cast, described(how, graph.meta.get("described", {}), model)
     )
     random, values = comparable(graph)
     for node in random:

@@ -30,8 +30,12 @@ KNOWN: dict[str, Collection[str]] = {
 }
 
 
-def described(how: Preparation, metadata: Mapping[str, str], model: str | Path) -> Preparation:
-    """The preparation with what the metadata of an ONNX file say, else the configuration beside it; options go before both."""
+def described(how: Preparation, said: Mapping[str, Any], model: str | Path) -> Preparation:
+    """The preparation with what the metadata of an ONNX file say, else the configuration beside it; options go before both.
+
+    said: `Model.described`
+    """
+    metadata = {k: v for k, v in said.get("metadata", {}).items() if k in KNOWN}
     if not metadata:
         return _with_config(how, Path(model))
     bitmap, values = metadata.get("Image.BitmapPixelFormat"), metadata.get("Image.NominalPixelRange")

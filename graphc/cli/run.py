@@ -92,7 +92,7 @@ def run(
         names = None if named is None else read_names(named)
         classes = Classes(compiled.labels, compiled.scores, names, named or "", top)
         classes.require_output(compiled.outputs)
-        how = described(how, compiled.pictures, model)
+        how = described(how, compiled.described, model)
         inputs, files = _parted(compiled, inputs, files)
         if not files:
             _check_count(output, compiled)

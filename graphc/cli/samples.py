@@ -32,6 +32,7 @@ def paths_of(files: Iterable[File | TestSet]) -> list[str]:
 def read_samples(
     graph: Graph, files: Sequence[File | TestSet], how: Preparation, model: Path
 ) -> list[dict[str, np.ndarray]] | None:
-    """The arrays of each file by the names of inputs; None where there are no files. how: what is made of pictures, beside what the model's files say."""
-    reader = Reader(specs_of(graph.inputs), described(how, graph.meta.get("pictures", {}), model))
+    """The arrays of each file by the names of inputs; None where there are no files. how: what is made of
+    pictures, beside what the model's files say."""
+    reader = Reader(specs_of(graph.inputs), described(how, graph.meta.get("described", {}), model))
     return [reader.read(file) for file in files] or None

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--channels", type=float, metavar="PART", help="Remove this part of every layer's output channels: 0.25 is a quarter.")  # fmt: skip
 @click.option("--low-rank", type=float, metavar="ERROR", help="Factor layers, with a relative error of weights of this at most.")  # fmt: skip
 @click.option("--sparse", type=float, metavar="PART", help="Set this part of the weights to zero, in blocks.")
-@click.option("--block", metavar="ROWSxCOLUMNS", help="With --sparse: the size of a block.  [default: 1x16]")
+@click.option(
+    "--block", metavar="ROWSxCOLUMNS", help="With --sparse: the size of a block.  [default: 16x1, of convolutions 1x16]"
+)
 @click.option("--codebook", type=int, metavar="BITS", help="Store weights as indices of 1 to 8 bits into numbers they share.")  # fmt: skip
 @click.option("--signs", type=click.Choice(["binary", "ternary"]), help="Store weights as -1 and 1, or -1, 0 and 1, and a scale for each channel.")  # fmt: skip
 @click.option(

@@ -289,4 +289,4 @@ def test_an_interrupt_while_modules_load():
 def test_tables_on_narrow_terminals_lose_no_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert console.console().width == width
+    assert console.table_width() == width
