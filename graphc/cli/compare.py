@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from graphc.cli.console import many, progress_bars
+from graphc.cli.described import described
 from graphc.cli.difference import Difference, describe, steps, told
 from graphc.cli.exits import DIFFERENT
 from graphc.cli.feeds import load_graph, make_feeds
@@ -59,13 +60,7 @@ def compare(
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
     feeds = make_feeds(
-        graph.inputs,
-        inputs,
-        dict(shapes),
-        batch,
-        seed,
-        cast,
-        how.of(graph.meta.get("described", {}).get("metadata", {})),
+        graph.inputs, inputs, dict(shapes), batch, seed, cast, described(how, graph.meta.get("described", {}), model)
     )
     random, values = comparable(graph)
     for node in random:
