@@ -191,7 +191,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "graphc"})  # text stays text, and no run differs
+    matplotlib.rcParams.update(
+        {"svg.fonttype": "none", "svg.hashsalt": "graphc"}
+    )  # text stays text, and no run differs
     from matplotlib import pyplot
 
     threads = sorted({r.threads for r in rows})

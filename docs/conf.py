@@ -5,19 +5,24 @@ The sources' folder is the repository, since pages name files of all of it.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import graphc
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "graphc"
 copyright = "the authors of graphc"  # noqa: A001  (Sphinx's name)
 version = release = graphc.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton", "docstrings"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4  # links name headings as GitHub does
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "benchmarks/README.md", "examples/*/README.md"]
 
-# Docstrings are plain text whose columns mean something, so they stay as they are written.
+default_role = "code"  # what docstrings have in backticks
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
@@ -26,13 +31,3 @@ autodoc_preserve_defaults = True
 html_theme = "furo"
 html_title = f"graphc {release}"
 html_copy_source = False
-
-
-def _as_written(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """A docstring as a literal block: its columns and asterisks are no markup."""
-    if lines:
-        lines[:] = ["::", "", *(f"   {line}" for line in lines), ""]
-
-
-def setup(app) -> None:  # noqa: ANN001  (Sphinx calls it)
-    app.connect("autodoc-process-docstring", _as_written)

@@ -251,6 +251,19 @@ class Plan:
         assert self.measure is not None
         return list(self.measure(feeds, rounds))
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        later = f", {len(self.pending)} nodes pending" if self.pending else ""
+        return (
+            f"Plan for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}, {sizes}: {len(self.steps)} steps{later}, "
+            f"weights {format_bytes(self.memory.weights)}, arena {format_bytes(self.memory.arena)}"
+        )
+
+    def _repr_html_(self) -> str:
+        from graphc.explanation import plan_html
+
+        return plan_html(self)
+
     def to_json(self) -> dict[str, Any]:
         """What it tells as dicts, tuples, numbers and text; of arithmetic with open sizes the expressions."""
         told = ("target", "threads", "shapes", "guards", "because", "emulated")

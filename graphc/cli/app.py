@@ -19,6 +19,7 @@ import click
 
 from graphc import __version__
 from graphc.cli.bench import bench
+from graphc.cli.build import build
 from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
@@ -37,6 +38,7 @@ from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.cli.shrink import shrink
+from graphc.cli.test import test
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -123,6 +125,7 @@ def main() -> None:
 for command in (
     run,
     compile_,
+    build,
     check,
     show,
     explain,
@@ -135,6 +138,7 @@ for command in (
     schema,
     operators,
     layers_,
+    test,
     zoo,
     init,
     help_,

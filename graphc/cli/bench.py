@@ -24,6 +24,8 @@ from graphc.objects import tensors_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from graphc.cli.preparation import Preparation
+
 WARMUP = 3
 
 
@@ -43,6 +45,7 @@ def bench(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     rounds: int,
     profile: bool,
     trace: Path | None,
@@ -57,7 +60,9 @@ def bench(
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
+        feeds = make_feeds(
+            compiled.inputs, inputs, dict(shapes), batch, seed, cast, how.of(compiled.described.get("metadata", {}))
+        )
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:
         plan.require_times()

@@ -19,7 +19,18 @@ def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -
     occupied = any(step.occupancy is not None for step in plan.steps)
     print_table(
         (
-            *(">step", "nodes", "kernel", "algorithm", "type", ">time", ">part", ">GFLOP/s", ">GB/s", ">of roofline"),
+            *(
+                ">step",
+                "nodes",
+                "+kernel",
+                "+algorithm",
+                "+type",
+                ">time",
+                ">part",
+                ">GFLOP/s",
+                ">GB/s",
+                ">of roofline",
+            ),
             *([">occupancy"] if occupied else []),
         ),
         [
