@@ -25,6 +25,7 @@ from graphc.types import numbers
 
 if TYPE_CHECKING:
     from graphc.cli.page import Findings
+    from graphc.cli.preparation import Preparation
     from graphc.graph import Graph
     from graphc.model import Model
     from graphc.report import Plan
@@ -50,6 +51,7 @@ def report(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     **settings: Any,
 ) -> Record:
     """Write a page about MODEL that a browser opens without a network.
@@ -70,7 +72,8 @@ def report(
             if no_time:
                 found = _planned(compiled, inputs, **given)
             else:
-                feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, **given)
+                prepared = how.of(compiled.described.get("metadata", {}))
+                feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, how=prepared, **given)
                 found = _timed(compiled, feeds, rounds, settings)
     except GraphcError as error:
         if not _of_file(error):
