@@ -254,7 +254,8 @@ def shrink(
 
     channels  remove this part of every layer's output channels
     low_rank  factor layers, with this relative error of their weights at most
-    sparse    set this part of the weights to zero, in blocks of `block` (1, 16) rows and columns
+    sparse    set this part of the weights to zero, in blocks of `block` rows and columns: by default (16, 1), which kernels of
+              products leave out, and of convolutions (1, 16)
     codebook  store weights as indices of 1 to 8 bits into numbers that a layer's weights share
     signs     or as 'binary' or 'ternary' codes, with a scale for each output channel
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
+    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -150,11 +151,6 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     pipeline.check_names(names, passes, own)
 
 
-def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    """A model from its pickle."""
-    return compile(graph, **recipe)
-
-
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -177,7 +173,6 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
-    reopen = staticmethod(reopened)
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -189,13 +184,14 @@ class Compilation:
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
-        if store is None or source is None:
+        software = fingerprint() if source is not None else None
+        if store is None or software is None:
             return None
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
         reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
-        asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
+        asked = [source, software, self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = self._entry = store.entry(key)
         document = entry.model()
@@ -212,6 +208,15 @@ class Compilation:
     @property
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
+
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
+        content, reading = self.origin.content(), self.reading
+        if content is None or not reading.declared:
+            return None
+        how = {"params": dict(reading.params), "net": reading.net, "states": self.states}
+        given = {name: value for name, value in how.items() if value}  # equal arguments are to be one
+        return content, given if reading.preprocess else {**given, "preprocess": False}
 
     def read(self, reading: Reading) -> Compilation:
         """The same source, read in another way, with plans of its own. A session runs the model that has the states."""
@@ -275,6 +280,7 @@ class Compilation:
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
             tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
+            graph.meta.get("described", {}),
         )
 
     def forget(self) -> None:

@@ -38,6 +38,7 @@ from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
+from graphc.passes.sign_products import sign_products
 from graphc.passes.unchanged_states import unchanged_states
 from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.passes.widen import Widen, compiles_somehow
@@ -60,12 +61,13 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_reshapes,
     fold_batch_norm,
     merge_pads,
+    sign_products,
     block_weights,
     common_subexpressions,
 )
 
 NOT_PORTABLE = (
-    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, block_weights),
+    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, sign_products, block_weights),
     decoded_weights,
 )
 

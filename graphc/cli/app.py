@@ -33,10 +33,12 @@ from graphc.cli.language import layers_
 from graphc.cli.machine import error_record, print_json
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.report import report
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.cli.shrink import shrink
+from graphc.cli.test import test
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -128,6 +130,7 @@ for command in (
     show,
     explain,
     bench,
+    report,
     compare,
     export,
     quantize,
@@ -135,6 +138,7 @@ for command in (
     schema,
     operators,
     layers_,
+    test,
     zoo,
     init,
     help_,

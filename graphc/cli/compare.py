@@ -24,6 +24,7 @@ from graphc.graph import Graph, Node, Value
 from graphc.objects import given_back
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.model import Model
 
 SEARCH = 60  # seconds after which no further compilation begins that only tells more of a difference
@@ -46,6 +47,7 @@ def compare(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     tolerance: float | None,
     disable: tuple[str, ...],
     **settings: Any,
@@ -56,7 +58,15 @@ def compare(
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast)
+    feeds = make_feeds(
+        graph.inputs,
+        inputs,
+        dict(shapes),
+        batch,
+        seed,
+        cast,
+        how.of(graph.meta.get("described", {}).get("metadata", {})),
+    )
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
