@@ -1,7 +1,7 @@
 """Operators of one's own, in a domain of one's own: one by its elements, one by other operators, one in NumPy alone.
 
-    graphc test examples/my_ops.py
-    graphc run model.onnx --import examples/my_ops.py     # a model with nodes of domain "my.company"
+graphc test examples/my_ops.py
+graphc run model.onnx --import examples/my_ops.py     # a model with nodes of domain "my.company"
 """
 
 from __future__ import annotations

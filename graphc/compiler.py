@@ -21,7 +21,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import GraphcError, InputError, memory_errors
+from graphc.errors import InputError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
+    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -71,15 +72,13 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
-    if net is not None and not isinstance(net, str):
-        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
-    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+    reading = reading_of(params, net, preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
     with memory_errors():
-        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        origin = origin_of(located(source), copy=cache and backend.capabilities.stores_plans)
         compilation = Compilation(origin, target, request, backend, reading, states or {})
         model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
         signature = compilation.signature
@@ -98,10 +97,17 @@ def load(
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
-    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+    return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
 
 
-def _located(source: Any) -> Any:
+def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:
+    """Raises InputError for params that are none, and for a net that is no name."""
+    if net is not None and not isinstance(net, str):
+        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
+    return Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+
+
+def located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):
         from graphc import zoo
@@ -123,7 +129,7 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def check_disabled(backend: Backend, names: Collection[str]) -> None:
-    """Raises GraphcError for a name that no pass has, and no part of the backend."""
+    """Raises InputError for a name that no pass has, and no part of the backend."""
     from graphc import pipeline
     from graphc.backends.cpu.parts import PARTS
 
@@ -131,13 +137,8 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     own = [p.name for p in backend.parts]
     for name in names:
         if name in {p.name for p in PARTS} - {*own} and all(name != p.name for p in passes):
-            raise GraphcError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
+            raise InputError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
     pipeline.check_names(names, passes, own)
-
-
-def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    """A model from its pickle."""
-    return compile(graph, **recipe)
 
 
 class Compilation:
@@ -162,7 +163,6 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
-    reopen = staticmethod(reopened)
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -198,6 +198,15 @@ class Compilation:
     @property
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
+
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
+        content, reading = self.origin.content(), self.reading
+        if content is None or not reading.declared:
+            return None
+        how = {"params": dict(reading.params), "net": reading.net, "states": self.states}
+        given = {name: value for name, value in how.items() if value}  # equal arguments are to be one
+        return content, given if reading.preprocess else {**given, "preprocess": False}
 
     def read(self, reading: Reading) -> Compilation:
         """The same source, read in another way, with plans of its own. A session runs the model that has the states."""
@@ -261,6 +270,7 @@ class Compilation:
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
             tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
+            graph.meta.get("described", {}),
         )
 
     def forget(self) -> None:

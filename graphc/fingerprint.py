@@ -14,6 +14,7 @@ from graphc.own import PARTS, load_installed
 from graphc.store import open_store
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "onnx", "ml_dtypes", "yaml", "safetensors")
+_NO_PART = ("__pycache__", "docs", "examples")  # of what computes
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -71,7 +72,7 @@ def _sources(root: str) -> list[tuple[Any, ...]]:
                 for entry in entries:
                     if entry.name.endswith(".py"):
                         found.append((f"{folder}/{entry.name}", *stamp_of(entry.stat())))
-                    elif entry.name != "__pycache__" and entry.is_dir():  # in a checkout, parts are links
+                    elif entry.name not in _NO_PART and entry.is_dir():  # in a checkout, parts are links
                         visit(f"{folder}/{entry.name}")
         finally:
             os.close(fd)
