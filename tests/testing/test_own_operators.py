@@ -102,7 +102,7 @@ def test_a_yaml_file_calls_it_by_its_name(tmp_path: Path):
 def test_without_the_file_the_operator_is_unknown(tmp_path: Path):
     model = onnx_file(tmp_path / "m.onnx", "Nowhere")
     done = CliRunner().invoke(main, ["check", str(model), "--import", str(EXAMPLE)])
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert "operator 'Nowhere' of domain 'my.company' is not supported" in done.output
 
 
