@@ -33,6 +33,7 @@ CASES = {
     "show --graph": ("show", "m.yaml", "--graph", "m.svg"),
     "explain": ("explain", "m.yaml"),
     "bench": ("bench", "m.yaml", "--rounds", "2"),
+    "test": ("test", "-k", "BitwiseNot", "--examples", "2"),
     "compare": ("compare", "m.yaml"),
     "compile": ("compile", "m.yaml"),
     "compile --stop-after": ("compile", "m.yaml", "--stop-after", "dead_code"),
