@@ -30,6 +30,7 @@ from graphc.cli.export import export
 from graphc.cli.init import init
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.reduce import reduce
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
@@ -113,6 +114,7 @@ for command in (
     explain,
     bench,
     compare,
+    reduce,
     export,
     quantize,
     shrink,
