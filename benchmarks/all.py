@@ -17,7 +17,7 @@ from pathlib import Path
 import dynamic
 import numpy as np
 from dynamic_workloads import WORKLOADS
-from engines import BFLOAT16, installed
+from engines import BFLOAT16, DEFAULTS, installed
 from measure import Effort, Measured, cold_start, error, measure, starts
 from models import light, reference
 from results import Results, Row, caption, line, plot, summary, table, write_between_markers
@@ -91,9 +91,14 @@ def _runs(
     compared = [e for e in engines if not chosen.peers or e in ("graphc", *chosen.peers)]
     if chosen.in_bfloat16:
         compared = [*BFLOAT16, "graphc", "onnxruntime"]
+    if chosen.by_default:
+        compared = [e for e in engines if f"{e} by default" not in DEFAULTS]
+        compared += [e for e in DEFAULTS if e.split()[0] in engines]
     found = measure(model, feeds, compared, threads, effort, chosen.wrong)
     if chosen.in_bfloat16:
         found = found.renamed({"graphc": "float32"} | {e: e.split()[0] for e in BFLOAT16})
+    if chosen.by_default:
+        found = found.renamed({e: e.split()[0] for e in DEFAULTS})
     errors = _errors(found, model, feeds, options.reference)
     about = {"failed": found.failed, "others": found.others}
     add(Row(name, case.name, threads, found.seconds, case.target, chosen.peers, *errors, **about, clock=effort.clock))

@@ -28,13 +28,14 @@ class Set:
     """Models of one kind. target: geometric mean of their ratios, None where only each model's counts.
 
     peers: the engines that count, all where it is empty. in_bfloat16: graphc and OpenVINO compute in it; a row has graphc's time in
-    float32, too. wrong: difference from ONNX Runtime, of the scale, that no rounding explains.
+    float32, too. by_default: every engine as its package computes where nobody asks for anything. wrong: difference from ONNX Runtime, of the scale, that no rounding explains.
     """
 
     cases: tuple[Case, ...]
     target: float | None = None
     peers: tuple[str, ...] = ()
     in_bfloat16: bool = False
+    by_default: bool = False
     wrong: float = WRONG
 
 
@@ -134,6 +135,14 @@ SETS = {
         peers=("openvino",),
         wrong=0.4,
         in_bfloat16=True,
+    ),
+    "defaults": Set(
+        tuple(
+            Case(network, 1.0)
+            for network in (*map(light, ("resnet50", "squeezenet", "vgg19")), example("mobilenet_v2"), ENCODER)
+        ),
+        wrong=0.4,
+        by_default=True,
     ),
     "weights": Set(
         (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from engines import BFLOAT16, ENGINES, Feeds, Run
+from engines import BFLOAT16, DEFAULTS, ENGINES, Feeds, Run
 
 LEAST = 3  # the first run after another engine's finds the caches full of that one's data
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -25,7 +25,7 @@ def main() -> None:
     engine, model, feeds, results, threads, clock = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     inputs = dict(np.load(feeds))
-    run = {**ENGINES, **BFLOAT16}[engine](Path(model), int(threads))
+    run = {**ENGINES, **BFLOAT16, **DEFAULTS}[engine](Path(model), int(threads))
     outputs = run(inputs)
     answer()
     np.savez(results, *[np.asarray(o) for o in outputs])

@@ -184,6 +184,7 @@ def describe(hint: Any) -> str:
         str: "text",
         type(None): "null",
         Item: "a value",
+        Any: "a value",
         Value: "the name of a value",
     }
     parts: list[str] = []

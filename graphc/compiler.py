@@ -21,7 +21,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import GraphcError, InputError, memory_errors
+from graphc.errors import InputError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -72,15 +72,13 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
-    if net is not None and not isinstance(net, str):
-        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
-    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+    reading = reading_of(params, net, preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
     with memory_errors():
-        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        origin = origin_of(located(source), copy=cache and backend.capabilities.stores_plans)
         compilation = Compilation(origin, target, request, backend, reading, states or {})
         model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
         signature = compilation.signature
@@ -99,10 +97,17 @@ def load(
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
-    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+    return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
 
 
-def _located(source: Any) -> Any:
+def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:
+    """Raises InputError for params that are none, and for a net that is no name."""
+    if net is not None and not isinstance(net, str):
+        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
+    return Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+
+
+def located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):
         from graphc import zoo
@@ -124,7 +129,7 @@ def _params(params: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def check_disabled(backend: Backend, names: Collection[str]) -> None:
-    """Raises GraphcError for a name that no pass has, and no part of the backend."""
+    """Raises InputError for a name that no pass has, and no part of the backend."""
     from graphc import pipeline
     from graphc.backends.cpu.parts import PARTS
 
@@ -132,7 +137,7 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     own = [p.name for p in backend.parts]
     for name in names:
         if name in {p.name for p in PARTS} - {*own} and all(name != p.name for p in passes):
-            raise GraphcError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
+            raise InputError(f"'{name}' is a part of target 'cpu' that '{backend.target}' lacks", hint="leave it out")
     pipeline.check_names(names, passes, own)
 
 
@@ -169,13 +174,14 @@ class Compilation:
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
-        if store is None or source is None:
+        software = fingerprint() if source is not None else None
+        if store is None or software is None:
             return None
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
         reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
-        asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
+        asked = [source, software, self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = self._entry = store.entry(key)
         document = entry.model()
@@ -264,6 +270,7 @@ class Compilation:
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
             tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
+            graph.meta.get("described", {}),
         )
 
     def forget(self) -> None:

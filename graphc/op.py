@@ -19,6 +19,7 @@ import numpy as np
 from graphc.attrs import Attrs
 from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
+from graphc.own import load_installed, note
 from graphc.sizes import whole
 from graphc.types import Dim, MaybeNone, TensorType, prod
 
@@ -400,6 +401,7 @@ def register(op: Op) -> Op:
     """Add an operator. Raises ValueError if the name is taken."""
     if op.name in _REGISTRY:
         raise ValueError(f"operator {op.name} is registered twice")
+    note(op)
     _REGISTRY[op.name] = op
     return op
 
@@ -410,6 +412,7 @@ def _load_all() -> None:
 
     for module in pkgutil.walk_packages(package.__path__, "graphc.ops."):
         importlib.import_module(module.name)
+    load_installed()
 
 
 def get_op(name: str) -> Op:

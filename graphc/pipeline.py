@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from graphc import passes as folder
-from graphc.errors import GraphcError
+from graphc.errors import InputError
 from graphc.graph import Graph, Node
 from graphc.passes.batch_first import batch_first
 from graphc.passes.block_products import block_products
@@ -38,6 +38,7 @@ from graphc.passes.merge_pads import merge_pads
 from graphc.passes.merge_reshapes import merge_reshapes
 from graphc.passes.rewrite import Pass, Rewrite
 from graphc.passes.rows_for_columns import rows_for_columns
+from graphc.passes.sign_products import sign_products
 from graphc.passes.unchanged_states import unchanged_states
 from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.passes.widen import Widen, compiles_somehow
@@ -60,12 +61,13 @@ SHAPE_FREE: tuple[Pass, ...] = (
     merge_reshapes,
     fold_batch_norm,
     merge_pads,
+    sign_products,
     block_weights,
     common_subexpressions,
 )
 
 NOT_PORTABLE = (
-    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, block_weights),
+    *(unsigned_bytes, byte_tables, byte_products, block_products, byte_convolutions, sign_products, block_weights),
     decoded_weights,
 )
 
@@ -137,7 +139,7 @@ def run(
     verify      check the invariants before the first and after each pass (raises BrokenInvariant naming the pass)
     on_pass     called with the pass and the graph before and after it
 
-    Raises GraphcError if `stop_after` is not a pass of this pipeline.
+    Raises InputError if `stop_after` is not a pass of this pipeline.
     """
     if verify:
         verify_graph(graph)
@@ -157,7 +159,7 @@ def run(
 def check_names(
     names: Collection[str], passes: Sequence[Pass], others: Collection[str] = (), kind: str = "parts of the backend"
 ) -> None:
-    """Raises GraphcError for a name that none of the passes has, nor one of `others`, which are of a `kind`."""
+    """Raises InputError for a name that none of the passes has, nor one of `others`, which are of a `kind`."""
     groups = {"passes": list(dict.fromkeys(p.name for p in passes)), kind: list(others)}
     known = [name for group in groups.values() for name in group]
     for name in names:
@@ -165,7 +167,7 @@ def check_names(
             close = get_close_matches(name, known, 1)
             guess = f"did you mean '{close[0]}'? " if close else ""
             listed = "; ".join(f"{kind}: {', '.join(group)}" for kind, group in groups.items() if group)
-            raise GraphcError(f"no pass is named '{name}', nor any of the {kind}", hint=f"{guess}{listed}")
+            raise InputError(f"no pass is named '{name}', nor any of the {kind}", hint=f"{guess}{listed}")
 
 
 def _count(passes: Sequence[Pass], stop_after: str | int | None) -> int:

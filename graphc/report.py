@@ -6,13 +6,14 @@ Backends fill these records; the command line and the tests read them. Nothing h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
 from graphc.dtypes import BY_NAME, FLOAT32, Element
-from graphc.errors import GraphcError, UnsupportedError
+from graphc.errors import UnsupportedError
 from graphc.sizes import hint_of
 from graphc.types import Shape
 
@@ -232,23 +233,47 @@ class Plan:
     emulated: bool = False
 
     def require_times(self) -> None:
-        """Raises GraphcError where its steps can't be timed."""
+        """Raises UnsupportedError where its steps can't be timed."""
         if self.emulated:
             raise UnsupportedError(
                 f"target '{self.target}' has no profile: times of the emulator say nothing about a GPU",
                 hint="profile with target 'cuda' on a GPU, or with target 'cpu'",
             )
         if self.measure is None:
-            raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
+            raise UnsupportedError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.
 
-        Raises InputError where `feeds` do not fit, GraphcError where the target can't be profiled.
+        Raises InputError where `feeds` do not fit, UnsupportedError where the target or the model can't be profiled.
         """
         self.require_times()
         assert self.measure is not None
         return list(self.measure(feeds, rounds))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        later = f", {len(self.pending)} nodes pending" if self.pending else ""
+        return (
+            f"Plan for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}, {sizes}: {len(self.steps)} steps{later}, "
+            f"weights {format_bytes(self.memory.weights)}, arena {format_bytes(self.memory.arena)}"
+        )
+
+    def _repr_html_(self) -> str:
+        from graphc.explanation import plan_html
+
+        return plan_html(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """What it tells as dicts, tuples, numbers and text; of arithmetic with open sizes the expressions."""
+        told = ("target", "threads", "shapes", "guards", "because", "emulated")
+        return {
+            **{name: getattr(self, name) for name in told},
+            "steps": [asdict(step) for step in self.steps],
+            "fusion": [asdict(note) for note in self.notes],
+            "passes": [asdict(done) for done in self.passes],
+            "memory": asdict(self.memory),
+        }
 
 
 def format_bytes(n: float) -> str:

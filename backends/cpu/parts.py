@@ -7,6 +7,7 @@ from graphc.backend import Part
 PARTS = (
     Part("winograd", "choose", "3x3 convolutions multiply as often as their definition says"),
     Part("strassen", "choose", "so do 1x1 convolutions and products of matrices"),
+    Part("block_sparse", "lower", "products multiply by blocks of zeros, too"),
     Part("layout", "layout", "each kernel of packed operands has reorders of its own before and behind it"),
     Part("fusion", "fuse", "every node is a kernel of its own: no epilogues, no prologues"),
     Part("epilogues", "fuse", "what follows a convolution or a product is a kernel of its own"),

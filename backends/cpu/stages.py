@@ -144,6 +144,8 @@ def lower(d: Draft) -> None:
             node = group.anchor or group.nodes[0]
             d.compiled(node)
             lower_group(d.lowering, group, d.reasons[node])
+    if d.progress:
+        d.progress("lowering", len(d.groups), len(d.groups))
     copy_results(d.lowering, d.graph, () if d.many is None else d.many.growing)
 
 

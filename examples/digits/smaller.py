@@ -21,7 +21,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "10 % of the channels removed": {"channels": 0.1},
     "25 % of the channels removed": {"channels": 0.25},
     "low rank, error 0.3": {"low_rank": 0.3},
-    "30 % zeros in blocks of 1x16": {"sparse": 0.3, "keep": ENDS},
+    "30 % zeros in blocks": {"sparse": 0.3, "keep": ENDS},
     "50 % zeros, one by one": {"sparse": 0.5, "block": "1x1"},
     "codebooks of 5 bits": {"codebook": 5},
     "codebooks of 3 bits": {"codebook": 3},

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from graphc.cli.console import progress_bars, seconds
+from graphc.cli.console import many, progress_bars, seconds
 from graphc.cli.feeds import input_files, make_feeds, plan_of
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.profile import chrome_trace, picture, print_profile
+from graphc.cli.picture import picture, require_matplotlib
+from graphc.cli.profile import chrome_trace, print_profile
 from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from graphc.cli.preparation import Preparation
 
 WARMUP = 3
 
@@ -30,8 +35,9 @@ WARMUP = 3
 @click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Runs to time.")
 @click.option("--profile", is_flag=True, help="Also time each step, and say how near it comes to the machine's limits.")
 @click.option("--trace", type=OutputFile(".json"), help="Write the steps as a Chrome trace (JSON).")
-@click.option("--picture", "drawing", type=OutputFile(".svg"), help="Write the steps as bars (SVG).")
+@click.option("--picture", "drawing", type=OutputFile(".svg"), help="Draw the steps and the roofline (SVG).")
 @compile_options
+@json_option
 def bench(
     model: str,
     inputs: tuple[str, ...],
@@ -39,19 +45,24 @@ def bench(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     rounds: int,
     profile: bool,
     trace: Path | None,
     drawing: Path | None,
     **settings: Any,
-) -> None:
+) -> Record:
     """Time MODEL on this machine."""
     refuse_inputs((trace, drawing), (model, *input_files(inputs)))
+    if drawing:
+        require_matplotlib()
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
+        feeds = make_feeds(
+            compiled.inputs, inputs, dict(shapes), batch, seed, cast, how.of(compiled.described.get("metadata", {}))
+        )
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:
         plan.require_times()
@@ -62,29 +73,57 @@ def bench(
         f"{name} {list(array.shape)}" for key, value in feeds.items() for name, array in tensors_of(key, value).items()
     )
     click.echo(f"{compiled.name} for {plan.target}, threads {plan.threads}, {sizes}: ready in {seconds(ready)}")
+    record: Record = {
+        "model": compiled.name,
+        "target": plan.target,
+        "threads": plan.threads,
+        "shapes": {n: a.shape for key, value in feeds.items() for n, a in tensors_of(key, value).items()},
+        "seconds": {"ready": ready, **_times(times)},
+        "on_device": None,
+        "flops": sum(step.flops for step in plan.steps),
+        "emulated": plan.emulated,
+        "profile": [],
+        "written": [path for path in (trace, drawing) if path],
+    }
     if plan.emulated:
         click.echo(f"{_described(times)}: of the emulator on this CPU, which say nothing about a GPU")
-        return
-    click.echo(_described(times, sum(step.flops for step in plan.steps)))
+        return record
+    click.echo(_described(times, record["flops"]))
     if plan.target == "cuda" and not any(s.content for s in (*compiled.inputs, *compiled.outputs)):
         there = {name: compiled.to_device(array) for name, array in feeds.items()}
-        click.echo(
-            f"inputs and results in the GPU's memory: {_described(time_runs(_waiting(compiled, there), rounds))}"
-        )
+        inside = time_runs(_waiting(compiled, there), rounds)
+        click.echo(f"inputs and results in the GPU's memory: {_described(inside)}")
+        record["on_device"] = _times(inside)
     if not (profile or trace or drawing):
-        return
+        return record
     median = float(np.median(times))
     spent = plan.profile(feeds, rounds)
+    limits = open_backend(**settings).roofline() if profile or drawing else None
     if profile:
-        print_profile(plan, spent, open_backend(**settings).roofline())
+        print_profile(plan, spent, limits)
+        record["profile"] = [
+            {**asdict(step), "seconds": t, "roofline": limits.seconds(step) if limits and not step.host else None}
+            for step, t in zip(plan.steps, spent)
+        ]
     if trace:
         events = json.dumps(chrome_trace(plan, spent)).encode()
         write_file(trace, lambda f: f.write(events))
         click.echo(f"wrote {trace}: open it in chrome://tracing or ui.perfetto.dev")
     if drawing:
-        svg = picture(plan, spent, f"{compiled.name}, {plan.threads} threads, {seconds(median)}").encode()
+        title = f"{compiled.name}, {many(plan.threads, 'thread')}, {seconds(median)}"
+        svg = picture(plan, spent, title, limits).encode()
         write_file(drawing, lambda f: f.write(svg))
         click.echo(f"wrote {drawing}")
+    return record
+
+
+def _times(times: Sequence[float]) -> Record:
+    return {
+        "median": float(np.median(times)),
+        "min": min(times),
+        "within_90_percent": float(np.quantile(times, 0.9)),
+        "rounds": len(times),
+    }
 
 
 def time_runs(run: Callable[[], Any], rounds: int) -> list[float]:

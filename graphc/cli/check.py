@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from graphc.cli.console import many, progress_bars, stop
+from graphc.cli.console import many, progress_bars
 from graphc.cli.excerpt import shown
+from graphc.cli.exits import MODEL
 from graphc.cli.feeds import make_plan
 from graphc.cli.layers import short_type
+from graphc.cli.machine import Failed, Record, json_option
 from graphc.cli.options import compile_options, model_argument, open_backend, open_model, plan_options
 from graphc.cli.passes import types_after
 from graphc.dims import UNKNOWN
@@ -22,6 +24,7 @@ from graphc.types import TensorType, numbers
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
+    from graphc.model import Model
     from graphc.reading import Reading
     from graphc.report import Pending, Plan
     from graphc.signature import Spec
@@ -33,9 +36,10 @@ MAX_WARNINGS = 50
 @model_argument
 @plan_options
 @compile_options
+@json_option
 def check(
     model: str, reading: Reading, inputs: tuple[str, ...], shapes: tuple, batch: int | None, **settings: Any
-) -> None:
+) -> Record:
     """List every problem of MODEL at once, in all of its nets.
 
     Where there is none: what nothing uses, and branches that are an error to take (warnings), how many steps it becomes, what was measured, and which operators run on the
@@ -53,15 +57,19 @@ def check(
                 graphs.append(frontends.load(model, one))
             except NoNetError as error:
                 click.echo(f"{model}: no problems; it {error.message}")
-                return
+                return {"model": model, "problems": [], "warnings": [], "nets": []}
             except GraphcError as error:
                 errors.append(error)
     if errors:
         _stop_with(model, of_readings(errors))
-    _warn([*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()])
+    warnings = [*{str(w): w for graph in graphs for w in graph.meta.get("warnings", ())}.values()]
+    _warn(warnings)
+    found = []
     for one, graph in zip(readings, graphs):
         title = f"{model}, net {one.net}" if graph.meta.get("nets") else model
-        _tell(title, model, one, graph, inputs, dict(shapes), batch, settings)
+        told = _tell(title, model, one, graph, inputs, dict(shapes), batch, settings)
+        found.append({"net": one.net if graph.meta.get("nets") else None, "nodes": len(graph.nodes), **told})
+    return {"model": model, "problems": [], "warnings": warnings, "nets": found}
 
 
 def _tell(
@@ -73,8 +81,8 @@ def _tell(
     shapes: dict[str, Any],
     batch: int | None,
     settings: dict[str, Any],
-) -> None:
-    """What becomes of a model without problems."""
+) -> Record:
+    """Say what becomes of a model without problems."""
     from graphc.passes.held_graphs import HeldGraphs
 
     with progress_bars() as progress:
@@ -87,8 +95,9 @@ def _tell(
             click.echo(
                 f"{title}: no problems, {many(len(graph.nodes), 'node')}; what runs where depends on the inputs: {error}"
             )
-            _list([*_inputs(compiled.inputs, {}), *_later(compiled.outlook())])
-            return
+            later = compiled.outlook()
+            _list([*_inputs(compiled.inputs, {}), *_later(later)])
+            return _record(compiled, None, {s.name: s.type for s in compiled.outputs}, later)
         except CheckError as error:
             _stop_with(title, error.problems)
     _list([f"warning: {note}" for done in plan.passes if done.name == HeldGraphs.name for note in done.notes])
@@ -113,6 +122,22 @@ def _tell(
             f"behind them {many(len(plan.pending), 'node')}, planned when the model runs, for each shape that turns up:"
         )
         _list(_later(plan.pending))
+    return _record(compiled, plan, types, plan.pending)
+
+
+def _record(
+    compiled: Model, plan: Plan | None, types: Mapping[str, TensorType | None], pending: Sequence[Pending]
+) -> Record:
+    """plan: None where it depends on the inputs' values. A result has no type where only running the model tells it."""
+    hosted = [{"node": s.nodes[0], "op": s.ops[0], "reason": s.reason} for s in plan.steps if s.host] if plan else []
+    return {
+        "inputs": [{"name": s.name, "type": str(s).removeprefix(f"{s.name}: ")} for s in compiled.inputs],
+        "shapes": plan.shapes if plan else {},
+        "results": [{"name": name, "type": None if t is None else str(t)} for name, t in types.items()],
+        "steps": len(plan.steps) if plan else None,
+        "host": hosted + [{"node": n.node, "op": n.op, "reason": n.reason} for n in pending if n.host],
+        "pending": len(pending),
+    }
 
 
 def _inputs(specs: Sequence[Spec], given: Mapping[str, Sequence[int]], assumed: bool = False) -> list[str]:
@@ -146,7 +171,8 @@ def _quoted(name: str) -> str:
 def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
     for problem in problems:
         click.echo(f"- {shown(problem)}")
-    stop(2, f"{model}: {len(problems)} problem{'s' * (len(problems) > 1)}")
+    record = {"model": model, "problems": problems, "warnings": [], "nets": []}
+    raise Failed(MODEL, record, f"{model}: {many(len(problems), 'problem')}")
 
 
 def _warn(warnings: Sequence[GraphcError]) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from graphc.cli import against as other
 from graphc.cli.console import many, progress_bars
 from graphc.cli.difference import Difference, describe, steps, told
+from graphc.cli.exits import DIFFERENT
 from graphc.cli.feeds import load_graph, make_feeds
+from graphc.cli.machine import Failed, Record, json_option
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.passes import removable, stages_of_parts
 from graphc.cli.rounding import BFLOAT16, OWN, UNITS, alone, as_operand, drift, excused
@@ -22,6 +25,7 @@ from graphc.graph import Graph, Node, Value
 from graphc.objects import given_back
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.model import Model
 
 SEARCH = 60  # seconds after which no further compilation begins that only tells more of a difference
@@ -35,7 +39,13 @@ SEARCH = 60  # seconds after which no further compilation begins that only tells
     type=Tolerance(min=0),
     help="Largest error, over the result's scale.  [default: 1e-4; in bf16 4 steps of bfloat16, 0.0156]",
 )
+@click.option(
+    "--against",
+    metavar="WHAT",
+    help="Compare results with these in the place of NumPy's: 'onnxruntime', a .npz FILE, or a folder of ONNX test data.",
+)
 @compile_options
+@json_option
 def compare(
     model: str,
     inputs: tuple[str, ...],
@@ -43,35 +53,44 @@ def compare(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     tolerance: float | None,
+    against: str | None,
     disable: tuple[str, ...],
     **settings: Any,
-) -> None:
-    """Compare MODEL with NumPy, node by node.
+) -> Record:
+    """Compare MODEL with NumPy, node by node; with --against its results alone, with those of something else.
 
     Names the first node that differs on the same operands, and the passes and parts of the backend without which it does not;
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast)
+    how = how.of(graph.meta.get("described", {}).get("metadata", {}))
+    target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
+    tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
+    make = partial(make_feeds, graph.inputs, shapes=dict(shapes), batch=batch, seed=seed, cast=cast, how=how)
+    if against is not None:
+        compiled = open_model(graph, **settings, disable=disable)
+        return _against(model, graph, compiled, against, inputs, make, how, tolerance)
+    feeds = make(inputs)
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
-    target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
-    tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
+    about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": [node.name for node in random]}
     with progress_bars() as progress:
         trial = Trial(feeds, partial(open_model, **settings, progress=progress), disable)
         taps = Taps(graph, values, feeds, rounding)
         wanted = Wanted(taps.expected(), tolerance)
         actual = taps.actual(trial.compiled)
         nodes = taps.differences(actual, wanted.values)
+        about |= {"values": len(nodes), "tolerance": tolerance}
         off = [d for d in nodes if not wanted.accepts(d)]
         unequal = [d for d in (taps.on_same_operands(d, actual) for d in off) if not wanted.accepts(d)]
         first = next((d for d in unequal if not taps.excused(d, actual, tolerance)), None)
         if first is not None:
             click.echo(describe(first), err=True)
-            search_remedy(partial(taps.agrees, first, trial, wanted), trial, target)
-            raise click.exceptions.Exit(1)
+            remedies = search_remedy(partial(taps.agrees, first, trial, wanted), trial, target)
+            raise _differs(about, first, "node", remedies)
         differing = trial.differences(graph, wanted)
         moved = drift(graph, feeds, wanted.values, say, rounding) if differing else {}
         wrong = [d for d in differing if not (wanted.accepts(replace(d, expected=actual[d.value])))]
@@ -82,18 +101,69 @@ def compare(
             say(f"every node alone agrees, but the whole model differs in {said}")
             part, first = smallest_wrong(graph, wrong[0], wanted, trial)
             say(describe(first))
-            search_remedy(lambda without: not trial.differences(part, wanted, (without,)), trial, target)
-            raise click.exceptions.Exit(1)
+            remedies = search_remedy(lambda without: not trial.differences(part, wanted, (without,)), trial, target)
+            raise _differs(about, first, "model", remedies)
     same = " on the same operands" if off else ""
     click.echo(
         f"{len(nodes)} values of {len(graph.nodes)} nodes agree within {tolerance:g}{same}, and so does the whole model"
     )
-    for line in explained(off, unequal, differing, moved, tolerance, rounding):
+    notes = explained(off, unequal, differing, moved, tolerance, rounding)
+    for line in notes:
         click.echo(line)
+    worst = max((d.error for d in nodes), default=0.0)
     if not off:
-        worst = max((d.error for d in nodes), default=0.0)
         narrow = ", of a type whose own steps are as large" if worst > tolerance else ""
         click.echo(f"worst error {worst:.2e} of a value's scale{narrow}")
+    return {**about, "agrees": True, "worst_error": worst, "notes": notes, "first": None, "without": []}
+
+
+def _against(
+    model: str,
+    graph: Graph,
+    compiled: Model,
+    against: str,
+    inputs: Sequence[str],
+    make: Callable[..., dict[str, Any]],
+    how: Preparation,
+    tolerance: float,
+) -> Record:
+    """Compare results with what `--against` names. make: inputs, of their sources."""
+    if against == other.ONNXRUNTIME:
+        feeds = make(inputs)
+        sets = [(feeds, other.of_onnxruntime(model, graph, feeds))]
+    else:
+        found = other.read(against, compiled.inputs, compiled.outputs, how)
+        sets = [({**({} if given.keys() >= {*compiled.required} else make(inputs)), **given}, e) for given, e in found]
+    worst, compared = 0.0, 0
+    about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": []}
+    for feeds, expected in sets:
+        wrong, error = other.wrong_results(graph, feeds, compiled.run(feeds), expected, tolerance)
+        compared, worst = compared + len(expected), max(worst, error)
+        if wrong:
+            other.explain(model, against, graph, feeds, wrong, tolerance)
+            about |= {"values": len(expected), "tolerance": tolerance}
+            raise _differs(about, wrong[0], "model", [])
+    click.echo(
+        f"{many(compared, 'result')} of {against} agree within {tolerance:g}; worst error {worst:.2e} of its scale"
+    )
+    about |= {"values": compared, "tolerance": tolerance}
+    return {**about, "agrees": True, "worst_error": worst, "notes": [], "first": None, "without": []}
+
+
+def _differs(about: Record, first: Difference, where: str, remedies: Sequence[str]) -> Failed:
+    """The end of a comparison. where: 'node' if it differs on the same operands, 'model' if every node alone agrees."""
+    node = first.node
+    found = {
+        "where": where,
+        "op": node.op.name,
+        "node": node.name,
+        "source": None if node.source is None else str(node.source),
+        "value": first.value.name,
+        "error": first.error,
+        "told": told(first.actual, first.expected),
+    }
+    record = {"agrees": False, "worst_error": first.error, "notes": [], "first": found, "without": remedies}
+    return Failed(DIFFERENT, about | record)
 
 
 def say(text: str) -> None:
@@ -280,21 +350,23 @@ def beginning(graph: Graph, count: int) -> Graph:
     return with_results(replace(graph, nodes=inside), [v for n in inside for v in n.outputs if v in needed])
 
 
-def search_remedy(agrees: Callable[[str], bool], trial: Trial, target: str) -> None:
-    """Say what it agrees without: parts of the backend with their stages, and passes. Later ones first: without an earlier
+def search_remedy(agrees: Callable[[str], bool], trial: Trial, target: str) -> list[str]:
+    """Say and give what it agrees without: parts of the backend with their stages, and passes. Later ones first: without an earlier
     one, a later one may find nothing to do."""
     stages = stages_of_parts(target)
     names = [n for n in reversed(removable(target)) if n not in trial.disabled]
-    end = time.monotonic() + SEARCH
+    end, found = time.monotonic() + SEARCH, []
     if names:
         say(f"leaving out one of {len(names)} passes and parts after the other, for {SEARCH} s at most")
     for i, name in enumerate(names):
         if time.monotonic() > end:
             say(f"  not tried any more: {', '.join(f'--disable {n}' for n in names[i:])}")
-            return
+            break
         try:
             helps = agrees(name)
         except Exception:  # what can't even be compiled is no remedy
             continue
         if helps:
+            found.append(name)
             say(f"  it agrees with --disable {name} ({f'stage {stages[name]}' if name in stages else 'a pass'})")
+    return found

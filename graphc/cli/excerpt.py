@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from graphc.errors import CheckError, GraphcError, Location
+from graphc.tables import cell_len
 
 WIDTH = 100  # characters of a line that are shown
 _PLACE = re.compile(r"line (\d+), column (\d+)")
@@ -22,12 +23,16 @@ def shown(error: GraphcError) -> str:
     return "\n".join([text.removesuffix(hint), *lines]) + hint
 
 
+def line_and_column(source: Location | None) -> tuple[int, int] | None:
+    """Both from 1 on; None where the place is another, or not known."""
+    place = _PLACE.fullmatch(source.place or "") if source else None
+    return (int(place[1]), int(place[2])) if place else None
+
+
 def excerpt(source: Location) -> list[str]:
     """The line of the file, and carets under the word, as wide as a terminal writes it; nothing where the place or the file is
     not known."""
-    from rich.cells import cell_len
-
-    place = _PLACE.fullmatch(source.place or "")
+    place = line_and_column(source)
     if place is None or source.file is None:
         return []
     try:
@@ -35,7 +40,7 @@ def excerpt(source: Location) -> list[str]:
             lines = _BREAK.split(file.read())
     except (OSError, UnicodeDecodeError):
         return []
-    number, column = int(place[1]) - 1, int(place[2]) - 1
+    number, column = place[0] - 1, place[1] - 1
     if number >= len(lines) or column >= len(lines[number]):
         return []
     line = lines[number].expandtabs(1).rstrip()

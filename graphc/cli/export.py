@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import GraphcError, UnsupportedError
@@ -24,7 +25,8 @@ MAX_BYTES = 2**31 - 2**20  # of a protobuf message, less what is not weights
 @click.command()
 @model_argument
 @click.argument("out", type=OutputFile(".onnx"))
-def export(model: str, reading: Reading, out: Path) -> None:
+@json_option
+def export(model: str, reading: Reading, out: Path) -> Record:
     """Write MODEL as the ONNX file OUT."""
     from graphc import frontends, source_files
     from graphc.frontends.onnx_export import to_onnx
@@ -40,9 +42,10 @@ def export(model: str, reading: Reading, out: Path) -> None:
     data = made.SerializeToString()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {format_bytes(len(data))}")
-    for name, written in zip(graph.output_names, (o.name for o in made.graph.output)):
-        if name != written:
-            click.echo(f"result '{name}' is '{written}' there: in ONNX no result has the name of an input")
+    renamed = {a: o.name for a, o in zip(graph.output_names, made.graph.output) if a != o.name}
+    for name, written in renamed.items():
+        click.echo(f"result '{name}' is '{written}' there: in ONNX no result has the name of an input")
+    return {"model": model, "written": out, "bytes": len(data), "renamed": renamed}
 
 
 def require_one_file(size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, InputError
 
 if TYPE_CHECKING:
     from graphc.backend import Backend
@@ -24,6 +24,18 @@ def removable(target: str) -> list[str]:
     return [*pass_names(target), *stages_of_parts(target)]
 
 
+def stops(target: str) -> list[str]:
+    """What a compilation can be stopped after: passes, with their second turn as 'bound:NAME', and stages of the target."""
+    from graphc import pipeline
+
+    backend = _opened(target)
+    kernels = backend.kernel_operators()
+    free = [p.name for p in pipeline.shape_free(kernels)]
+    bound = [p.name for p in pipeline.bound(kernels, backend.compiles)]
+    second = [f"bound:{name}" if name in free else name for name in bound]
+    return list(dict.fromkeys([*free, *second, *(s.name for s in backend.stages())]))
+
+
 def stages_of_parts(target: str) -> dict[str, str]:
     """The parts of the target's backend that can be left out, each with its stage."""
     return {p.name: p.stage for p in _opened(target).parts}
@@ -40,7 +52,7 @@ def shown_after(
 
     A pass of the shape-free part leaves dims open; one of the bound part (given as 'bound:NAME' where both have one of
     that name) and the backend's stages, which come after them, see the graph with the `shapes` of its inputs. Raises
-    GraphcError where there is no such pass or stage.
+    InputError where there is no such pass or stage.
     """
     from graphc import pipeline
     from graphc.backend import after
@@ -55,7 +67,7 @@ def shown_after(
     bound = pipeline.bound(backend.kernel_operators(), backend.compiles)
     if bare not in (p.name for p in bound) and bare != name:
         why = "is a stage of the target" if bare in names else "runs before shapes are known, and no more after that"
-        raise GraphcError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
+        raise InputError(f"'{bare}' {why}", hint=f"write '{bare}' without 'bound:'")
     free = pipeline.shape_free(backend.kernel_operators())
     if bare == name and any(p.name == bare for p in free):
         return str(pipeline.run(graph, free, stop_after=bare, disabled=disabled))

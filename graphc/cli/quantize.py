@@ -11,13 +11,16 @@ import click
 
 from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.samples import read_samples, sample_files
+from graphc.cli.picture_options import picture_options
+from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.quantizer import QuantizedModel, Report
     from graphc.reading import Reading
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="Samples to calibrate with: a .npz or .npy file, or a folder of such files or pictures.",
 )
+@picture_options
 @click.option(
     "--method",
     type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -81,10 +85,12 @@ if TYPE_CHECKING:
     "--report", "drawing", type=OutputFile(".svg", ".png", ".json"), help="Write the errors of the layers to this file."
 )
 @click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
+@json_option
 def quantize(
     model: str,
     out: Path,
     reading: Reading,
+    how: Preparation,
     data: Path | None,
     drawing: Path | None,
     force: bool,
@@ -97,7 +103,7 @@ def quantize(
     batch: int,
     samples: int | None,
     **scheme: Any,
-) -> None:
+) -> Record:
     """Quantise MODEL to 8 bits (or its weights to 4) after training, and write it as the ONNX file OUT.
 
     Ranges of activations are found by running it over samples. OUT has QuantizeLinear and DequantizeLinear around its layers, which
@@ -110,7 +116,7 @@ def quantize(
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
-    refuse_inputs([out, drawing], [model, *files])
+    refuse_inputs([out, drawing], [model, *paths_of(files)])
     wanted = Scheme(per_channel=not per_tensor, block=int(block), **scheme)
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
@@ -119,7 +125,7 @@ def quantize(
     with progress_bars() as progress:
         made = run(
             graph,
-            read_samples(graph, files),
+            read_samples(graph, files, how),
             scheme=wanted,
             keep=keep,
             max_error=max_error,
@@ -138,6 +144,8 @@ def quantize(
         content = _drawn(made, drawing)
         write_file(drawing, lambda f: f.write(content))
         click.echo(f"wrote {drawing}")
+    made_files = [out, *([] if drawing is None else [drawing])]
+    return {"model": model, "written": made_files, "bytes": len(written), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

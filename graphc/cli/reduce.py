@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphc.cli.feeds import input_files, load_graph, make_feeds
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, compile_arguments, compile_options, feed_options, model_argument
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.run import save_arrays
+from graphc.cli.results import save_arrays
 from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.reduce import Reduced
 
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=click.IntRange(min=1), default=600, show_default=True, help="Look no longer than this.")
 @click.option("--hang", type=click.IntRange(min=1), default=120, show_default=True, help="Seconds after which a run hangs.")  # fmt: skip
 @compile_options
+@json_option
 def reduce(
     model: str,
     out: Path,
@@ -45,8 +48,9 @@ def reduce(
     tolerance: float,
     seconds: int,
     hang: int,
+    how: Preparation,
     **settings: Any,
-) -> None:
+) -> Record:
     """Cut a failing MODEL to the smallest one that still fails, OUT, and its inputs, OUT's name with .npz.
 
     It fails where a result differs, compiling or running it ends with an error, or its process crashes or hangs. Each try runs in a
@@ -58,7 +62,15 @@ def reduce(
     arrays = out.with_suffix(".npz")
     refuse_inputs([out, arrays], (model, *input_files(inputs)))
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(graph.inputs, inputs, dict(shapes), batch, seed, cast)
+    feeds = make_feeds(
+        graph.inputs,
+        inputs,
+        dict(shapes),
+        batch,
+        seed,
+        cast,
+        how.of(graph.meta.get("described", {}).get("metadata", {})),
+    )
     trial = Trial(compile_arguments(**settings), against, tolerance, limit=float(hang))
     found = search(Case(graph, feeds), trial, seconds=seconds, say=partial(click.echo, err=True))
     _write(found, out, arrays)
@@ -66,6 +78,9 @@ def reduce(
     click.echo(f"wrote {out}, {found.case}, and {arrays}, its inputs, after {found.tried} tries")
     for node in found.case.graph.nodes:
         click.echo(f"  {node}")
+    nodes = [{"name": node.name, "op": node.op.name} for node in found.case.graph.nodes]
+    told = {"kind": found.verdict.kind, "what": found.verdict.text, "tried": found.tried}
+    return {"model": graph.name, "written": out, "inputs": arrays, **told, "nodes": nodes}
 
 
 def _write(found: Reduced, out: Path, arrays: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import ModelFile
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
@@ -14,7 +16,8 @@ from graphc.errors import InputError
 @click.command()
 @click.argument("model", required=False, type=ModelFile())
 @click.option("-o", "--output", type=OutputFile(".json"), help="Write it to this .json file.")
-def schema(model: str | None, output: Path | None) -> None:
+@json_option
+def schema(model: str | None, output: Path | None) -> Record:
     """Print the JSON Schema of YAML models.
 
     With a MODEL, one that knows its blocks and params, too, so that a misspelt name of a layer is told of. Editors with a YAML
@@ -32,3 +35,4 @@ def schema(model: str | None, output: Path | None) -> None:
     else:
         write_file(output, lambda f: f.write(written.encode()))
         click.echo(f"wrote {output}")
+    return {"model": model, "written": output, "schema": json.loads(written)}

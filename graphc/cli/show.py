@@ -11,7 +11,8 @@ import click
 
 from graphc.cli.console import count, many, print_table
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
-from graphc.cli.layers import bound_to, layers, of_one, results, short_type, weights_of
+from graphc.cli.layers import bound_to, layers, of_one, results, weights_of
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, open_model, shape_options
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError, Location
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     "block a box; none draws every operator.",
 )
 @click.option("--fused", is_flag=True, help="Of a picture: frames are the CPU's kernels, not blocks.")
+@json_option
 def show(
     model: str,
     reading: Reading,
@@ -45,7 +47,7 @@ def show(
     out: Path | None,
     fold: str,
     fused: bool,
-) -> None:
+) -> Record:
     """Print the layer table of MODEL, list its weights, or draw it.
 
     Where each layer reads, its output, parameters and multiply-adds (MACs), and their totals; of several results also
@@ -58,11 +60,9 @@ def show(
     if fused and fold != "auto":
         raise click.UsageError("--fused draws kernels, and folds no blocks: leave --fold away")
     if out is not None:
-        _draw(model, reading, shapes, batch, out, fold, fused)
-        return
+        return _draw(model, reading, shapes, batch, out, fold, fused)
     if weights:
-        _show_weights(load_graph(model, dict(shapes), replace(reading, fitting=False)))
-        return
+        return _show_weights(load_graph(model, dict(shapes), replace(reading, fitting=False)))
     graph = load_graph(model, dict(shapes), reading)
     sizes: Mapping[str, tuple[Dim, ...]]
     missing = ""
@@ -103,13 +103,24 @@ def show(
         text += f", {sum(known):,} MACs and those of {open_} whose shapes "
         text += f"are open ({given}); {missing}" if missing else "follow from data"
     click.echo(text)
-    if len(graph.outputs) == 1:
-        click.echo(f"output: {graph.output_names[0]} {short_type(graph.outputs[0].type)}")
-        return
-    print_table(
-        ("result", "type", ">layers", ">parameters", ">MACs"),
-        [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in results(graph, rows)],
-    )
+    found = results(graph, rows)
+    if len(found) == 1:
+        click.echo(f"output: {found[0].name} {found[0].type}")
+    else:
+        print_table(
+            ("result", "type", ">layers", ">parameters", ">MACs"),
+            [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in found],
+        )
+    return {
+        "model": graph.name,
+        "inputs": [{"name": v.name, "type": str(v.type)} for v in graph.inputs],
+        "shapes": sizes,
+        "layers": rows,
+        "parameters": parameters,
+        "statistics": statistics,
+        "macs": macs,
+        "results": found,
+    }
 
 
 def _number(n: int | None) -> str:
@@ -117,7 +128,7 @@ def _number(n: int | None) -> str:
     return "?" if n is None else f"{n:,}" if n else ""
 
 
-def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool) -> None:
+def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: Path, fold: str, fused: bool) -> Record:
     from graphc import draw
 
     refuse_inputs([out], [model])
@@ -134,14 +145,18 @@ def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: P
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {len(picture.boxes)} boxes")
+    return {"model": graph.name, "written": out, "boxes": len(picture.boxes)}
 
 
-def _show_weights(graph: Graph) -> None:
+def _show_weights(graph: Graph) -> Record:
     """By the names that files of weights have: of a YAML model with the lines of their steps, of others the initializers."""
     known = graph.meta.get("weights")
     if known is None:
-        print_table(("name", "type"), [(v.name, str(v.type)) for v in weights_of(graph)], title=graph.name)
+        listed = [{"name": v.name, "type": str(v.type)} for v in weights_of(graph)]
+        print_table(("name", "type"), [(w["name"], w["type"]) for w in listed], title=graph.name)
+        unused = {}
     else:
+        listed = [{"name": w.name, "type": str(w.type), "step": w.source.place, "from": w.origin} for w in known]
         own = Path(graph.meta["file"])
         rows = [(w.name, str(w.type), _place(w.source, own), w.origin) for w in known]
         print_table(("name", "type", "step", "from"), rows, title=graph.name)
@@ -151,6 +166,7 @@ def _show_weights(graph: Graph) -> None:
             print_table(("name", "shape"), shapes)
         if misfits := graph.meta["misfits"]:
             click.echo(f"{many(len(misfits), 'problem')} with these weights: graphc check {graph.meta['file']}")
+    return {"model": graph.name, "weights": listed, "unused": unused}
 
 
 def _place(source: Location, own: Path) -> str:

@@ -11,13 +11,16 @@ import click
 
 from graphc.cli.console import many, print_table, progress_bars
 from graphc.cli.export import require_one_file
+from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.samples import read_samples, sample_files
+from graphc.cli.picture_options import picture_options
+from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.reading import Reading
     from graphc.shrinker import Report
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--channels", type=float, metavar="PART", help="Remove this part of every layer's output channels: 0.25 is a quarter.")  # fmt: skip
 @click.option("--low-rank", type=float, metavar="ERROR", help="Factor layers, with a relative error of weights of this at most.")  # fmt: skip
 @click.option("--sparse", type=float, metavar="PART", help="Set this part of the weights to zero, in blocks.")
-@click.option("--block", metavar="ROWSxCOLUMNS", help="With --sparse: the size of a block.  [default: 1x16]")
+@click.option(
+    "--block", metavar="ROWSxCOLUMNS", help="With --sparse: the size of a block.  [default: 16x1, of convolutions 1x16]"
+)
 @click.option("--codebook", type=int, metavar="BITS", help="Store weights as indices of 1 to 8 bits into numbers they share.")  # fmt: skip
 @click.option("--signs", type=click.Choice(["binary", "ternary"]), help="Store weights as -1 and 1, or -1, 0 and 1, and a scale for each channel.")  # fmt: skip
 @click.option(
@@ -42,15 +47,18 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="Samples to measure the results' error over: a .npz or .npy file, or a folder of such files or pictures.",
 )
+@picture_options
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples of a run.")
 @click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
 @click.option("--report", "written", type=OutputFile(".json"), help="Write what became of the layers to this file.")
 @click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
+@json_option
 def shrink(
     model: str,
     out: Path,
     reading: Reading,
+    how: Preparation,
     keep: tuple[str, ...],
     data: Path | None,
     batch: int,
@@ -59,7 +67,7 @@ def shrink(
     written: Path | None,
     force: bool,
     **methods: Any,
-) -> None:
+) -> Record:
     """Make MODEL smaller without training, and write it as the ONNX file OUT.
 
     Methods follow each other: fewer channels, factors of low rank, zeros, and how the weights are stored. OUT is a model of standard
@@ -73,7 +81,7 @@ def shrink(
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
-    refuse_inputs([out, written], [model, *files])
+    refuse_inputs([out, written], [model, *paths_of(files)])
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
     refuse_inputs([out, written], read.paths)
@@ -82,7 +90,7 @@ def shrink(
         made = run(
             graph,
             wanted,
-            read_samples(graph, files),
+            read_samples(graph, files, how),
             keep=keep,
             batch=batch,
             samples=samples,
@@ -98,6 +106,8 @@ def shrink(
         report = json.dumps(made.report.to_json(), indent=1, ensure_ascii=False).encode()
         write_file(written, lambda f: f.write(report))
         click.echo(f"wrote {written}")
+    made_files = [out, *([] if written is None else [written])]
+    return {"model": model, "written": made_files, "bytes": len(content), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

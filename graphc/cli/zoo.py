@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import count, progress_bars, seconds, stop, terminal_width
+from graphc.cli.console import count, progress_bars, seconds, terminal_width
+from graphc.cli.machine import Record, json_option
+from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ WIDEST = 160  # columns of a line that goes to a file or another program
 @click.command()
 @click.argument("words", nargs=-1)
 @click.option("--time", "timed", is_flag=True, help="Compile each for this CPU and time a run, the best of five.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with exact numbers.")
-def zoo(words: tuple[str, ...], timed: bool, as_json: bool) -> None:
+@json_option
+def zoo(words: tuple[str, ...], timed: bool) -> Record:
     """List the networks that graphc brings along, those only that have all WORDS in group, name or comment.
 
     Parameters, multiply-adds (MACs) and the planned memory of intermediate values (arena) are those of one run of an example: a
@@ -34,16 +35,14 @@ def zoo(words: tuple[str, ...], timed: bool, as_json: bool) -> None:
 
     found = networks(words)
     if not found:
-        stop(2, f"graphc: error: no network has {' and '.join(map(repr, words))}\n  `graphc zoo` lists all of them")
+        raise InputError(f"no network has {' and '.join(map(repr, words))}", hint="`graphc zoo` lists all of them")
     times = _times(found) if timed else {}
-    if as_json:
-        click.echo(json.dumps([_entry(n, times) for n in found], indent=1, ensure_ascii=False))
-        return
     _print(found, times)
     for n in found:
         if not n.current:
             click.echo(f"{n.name} has changed since it was planned: python docs/zoo.py")
     click.echo("graphc init NAME copies one here; graphc show zoo:NAME lists its layers")
+    return {"networks": [_entry(n, times) for n in found]}
 
 
 def _entry(n: Network, times: dict[str, float]) -> dict[str, Any]:

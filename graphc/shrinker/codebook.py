@@ -14,7 +14,7 @@ import numpy as np
 from graphc.dtypes import BY_NAME
 from graphc.errors import InputError
 from graphc.graph import Graph, Value
-from graphc.shrinker.huffman import encoded
+from graphc.huffman import encoded
 from graphc.shrinker.layers import Rebuilt
 from graphc.shrinker.report import LayerReport
 from graphc.shrinker.storage import Stored, stored

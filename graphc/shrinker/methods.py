@@ -37,7 +37,7 @@ def methods_of(
     Raises InputError for values that make no sense, for none at all, and for two forms of storage.
     """
     if block is not None and sparse is None:
-        raise InputError("block is the size of what sparse sets to zero", hint="sparse=0.5, block=(1, 16)")
+        raise InputError("block is the size of what sparse sets to zero", hint="sparse=0.5, block=(16, 1)")
     if codebook is not None and signs is not None:
         raise InputError("weights are stored by a codebook or by their signs, not by both", hint="leave out one")
     shape: dict[str, Any] = {} if block is None else {"block": block}

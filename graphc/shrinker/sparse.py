@@ -1,7 +1,9 @@
 """Blocks of weights that are zero: the least of them, by their mean square.
 
-The weights of a layer are a matrix with a row for each output channel. A block of 1x16 is 16 neighbours of a row, one of 1x1 a single weight
+The weights of a layer are a matrix with a row for each output channel. A block of 1x16 is 16 neighbours of a row, one of 16x1 the same
+input of 16 neighbouring channels, one of 1x1 a single weight
 (S. Han, J. Pool, J. Tran and W. J. Dally, "Learning both weights and connections for efficient neural networks", NeurIPS 2015).
+Kernels of products leave blocks of 16x1 out (backends/cpu/product/block_sparse.py); convolutions lose less by those of 1x16.
 In an ONNX file zeros take as much as other numbers; `packed` leaves them out: a bit for each block, and the numbers of the others.
 """
 
@@ -21,30 +23,35 @@ from graphc.shrinker.report import LayerReport
 from graphc.shrinker.storage import Stored, stored
 
 Block = tuple[int, int]
+OF_PRODUCTS, OF_CONVOLUTIONS = (16, 1), (1, 16)
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """Sets this part of the blocks of every layer to zero (0.5: half of them, rounded down). block: rows and columns, or '1x16'.
+    """Sets this part of the blocks of every layer to zero (0.5: half of them, rounded down). block: rows and columns, or '16x1'; by
+    default OF_PRODUCTS, and of convolutions OF_CONVOLUTIONS.
 
     Raises InputError for values that make no sense.
     """
 
     part: float
-    block: Block | str = (1, 16)
+    block: Block | str | None = None
 
     def __post_init__(self) -> None:
         require_part("sparse", self.part)
-        object.__setattr__(self, "block", block_of(self.block))
+        if self.block is not None:
+            object.__setattr__(self, "block", block_of(self.block))
 
     def __str__(self) -> str:
-        return f"{100 * self.part:g} % of the weights' blocks of {'x'.join(map(str, self.block))} set to zero"
+        every = {_text(OF_PRODUCTS): "", _text(OF_CONVOLUTIONS): " (of convolutions)"}
+        blocks = " and ".join(a + b for a, b in every.items()) if self.block is None else _text(block_of(self.block))
+        return f"{100 * self.part:g} % of the weights' blocks of {blocks} set to zero"
 
     def __call__(self, graph: Graph, keep: Collection[str]) -> tuple[Graph, tuple[LayerReport, ...]]:
         return stored(graph, keep, self._form)
 
     def _form(self, w: np.ndarray, axis: int) -> Stored:
-        block = block_of(self.block)
+        block = block_of(self.block or (OF_PRODUCTS if w.ndim == 2 else OF_CONVOLUTIONS))
         matrix = rows(w, axis)
         sparse, zero, blocks = pruned(matrix, self.part, block)
         floats = unrows(sparse, w.shape, axis)
@@ -55,12 +62,16 @@ class Sparse:
         )
 
 
+def _text(block: Block) -> str:
+    return "x".join(map(str, block))
+
+
 def block_of(block: object) -> Block:
-    """(1, 16), of the same or of '1x16'. Raises InputError."""
+    """(16, 1), of the same or of '16x1'. Raises InputError."""
     text = re.fullmatch(r"(\d+)x(\d+)", block) if isinstance(block, str) else None
     sizes = tuple(map(int, text.groups())) if text else block
     if not isinstance(sizes, (tuple, list)) or len(sizes) != 2 or not all(type(n) is int and n > 0 for n in sizes):
-        raise InputError(f"a block has rows and columns, from 1 on, not {block!r}", hint="1x16, or 16x16")
+        raise InputError(f"a block has rows and columns, from 1 on, not {block!r}", hint="16x1, or 16x16")
     return sizes[0], sizes[1]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from graphc.errors import InputError
 
 PREFIX = "zoo:"
-PAGES = Path(__file__).with_name("pages")  # in a checkout a link to examples/zoo
+PAGES = Path(__file__).parents[1] / "examples" / "zoo"
 NUMBERS = Path(__file__).with_name("networks.json")  # written by docs/zoo.py
 
 _SENTENCE = re.compile(r"(?<=\.)\s+|(?<=\.\))\s+")

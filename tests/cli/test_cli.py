@@ -20,11 +20,12 @@ from graphc import frontends, pipeline
 from graphc.backends.cpu import hardware
 from graphc.backends.cpu.stages import STAGES
 from graphc.cli import app, compare, main
+from graphc.cli.answers import Classes
 from graphc.cli.check import hosted_nodes
 from graphc.cli.feeds import make_feeds, resolve_shapes
 from graphc.cli.layers import layers, results
 from graphc.cli.passes import pass_names, removable
-from graphc.cli.run import save_arrays, top_classes
+from graphc.cli.results import save_arrays
 from graphc.dims import UNKNOWN
 from graphc.errors import InputError
 from graphc.frontends.yaml_load import loads_yaml
@@ -126,19 +127,19 @@ def test_compile_stops_after_every_stage(yaml_model: Path, name: str):
     assert invoke("compile", yaml_model, "--stop-after", name).output.strip()
     assert (
         "no pass is named"
-        in invoke("compile", yaml_model, "--stop-after", name, "--target", "reference", code=2).stderr
+        in invoke("compile", yaml_model, "--stop-after", name, "--target", "reference", code=4).stderr
     )
 
 
 def test_a_pass_that_runs_without_shapes_only_is_said_to(yaml_model: Path):
-    said = invoke("compile", yaml_model, "--stop-after", "bound:dead_code", code=2).stderr
+    said = invoke("compile", yaml_model, "--stop-after", "bound:dead_code", code=4).stderr
     assert "'dead_code' runs before shapes are known" in said and "without 'bound:'" in said
 
 
 def test_passes_that_need_no_shapes_ask_for_none():
     lstm = EXAMPLES / "lstm_classifier.yaml"
     assert "steps" in invoke("compile", lstm, "--stop-after", "fold_constants").output
-    assert "steps must be known" in invoke("compile", lstm, "--stop-after", "batch_first", code=2).stderr
+    assert "steps must be known" in invoke("compile", lstm, "--stop-after", "batch_first", code=4).stderr
 
 
 def test_every_pass_can_be_left_out(yaml_model: Path, tmp_path: Path):
@@ -169,7 +170,7 @@ def test_explain_says_so_when_nothing_was_refused(onnx_model: Path):
 
 @pytest.mark.parametrize("option", ["--stop-after", "--disable"])
 def test_compile_names_the_passes_when_one_is_unknown(yaml_model: Path, option: str):
-    assert "fold_batch_norm" in invoke("compile", yaml_model, option, "nonsense", code=2).stderr
+    assert "fold_batch_norm" in invoke("compile", yaml_model, option, "nonsense", code=4).stderr
 
 
 def test_check_accepts_a_good_model(onnx_model: Path):
@@ -197,7 +198,7 @@ def test_check_lists_every_problem(onnx_model: Path, tmp_path: Path):
     model.graph.node[0].op_type, model.graph.node[1].op_type = "MatMull", "Addd"
     bad = tmp_path / "bad.onnx"
     onnx.save(model, bad)
-    result = invoke("check", bad, code=2)
+    result = invoke("check", bad, code=3)
     assert "MatMull" in result.output and "Addd" in result.output and "dense" in result.output
     assert "2 problems" in result.stderr
 
@@ -271,7 +272,7 @@ def test_explain_of_the_reference_has_no_tables_without_rows(yaml_model: Path):
 
 def test_names_to_disable_need_no_gpu_where_kernels_are_compiled_ahead(yaml_model: Path):
     options = ("--target", "cuda", "--arch", "sm_90", "--disable", "nope")
-    assert "no pass is named 'nope'" in invoke("check", yaml_model, *options, code=2).output
+    assert "no pass is named 'nope'" in invoke("check", yaml_model, *options, code=4).output
 
 
 def test_compare_agrees(yaml_model: Path):
@@ -328,7 +329,7 @@ def test_export_writes_a_model_that_computes_the_same(yaml_model: Path, tmp_path
 def test_a_file_that_is_no_model_is_one_message(tmp_path: Path, command: str, content: bytes):
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
-    result = invoke(command, path, code=2)
+    result = invoke(command, path, code=3)
     assert "broken.onnx" in result.output
     assert "Traceback" not in result.output
 
@@ -336,7 +337,7 @@ def test_a_file_that_is_no_model_is_one_message(tmp_path: Path, command: str, co
 def test_a_typo_in_yaml_names_line_and_file(tmp_path: Path):
     path = tmp_path / "typo.yaml"
     path.write_text(YAML.replace("maxpool", "maxpol"))
-    error = invoke("show", path, code=2).stderr
+    error = invoke("show", path, code=3).stderr
     assert "typo.yaml" in error and "7" in error and "maxpool" in error
 
 
@@ -353,7 +354,7 @@ def test_a_typo_in_yaml_names_line_and_file(tmp_path: Path):
     ],
 )
 def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], said: str):
-    result = invoke("run", onnx_model, *options, code=2)
+    result = invoke("run", onnx_model, *options, code=4)
     assert said in result.output
     assert "Traceback" not in result.output
 
@@ -507,9 +508,13 @@ def test_the_best_classes_are_those_of_scores(tmp_path: Path, net: str, output: 
 
 
 def test_top_classes_only_of_scores():
-    assert top_classes(np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0].startswith("[0] top 5: class 5 (5)")
-    assert top_classes(np.zeros((1, 6, 2, 2), np.float32)) == []
-    assert top_classes(np.zeros((1, 6), np.int64)) == []
+    assert (
+        Classes({}, ["y"])
+        .told("y", np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0]
+        .startswith("y[0] top 5: class 5 (5)")
+    )
+    assert Classes({}, ["y"]).told("y", np.zeros((1, 6, 2, 2), np.float32)) == []
+    assert Classes({}, ["y"]).told("y", np.zeros((1, 6), np.int64)) == []
 
 
 def test_layers_count_shared_weights_once():
@@ -571,13 +576,13 @@ def test_a_picture_is_a_batch_of_one(tmp_path: Path):
     Image.new("RGB", (3, 2)).save(picture)
     taking = [Builder().input("image", "uint8", ("batch", "height", "width", 3))]
     assert make_feeds(taking, [f"image={picture}"], batch=1)["image"].shape == (1, 2, 3, 3)
-    several = r"batch of 4\n  several pictures are one array, .* --input NAME=FILE.npy"
+    several = r"batch of 4\n  several files are one after the other: graphc run MODEL FILE FILE"
     with pytest.raises(InputError) as caught:
         make_feeds(taking, [f"image={picture}"], batch=4)
     assert re.search(several, str(caught.value))
     with pytest.raises(InputError) as caught:
         make_feeds(taking, [f"image={picture}"] * 2)
-    assert "'image' is given twice\n  several pictures are one array" in str(caught.value)
+    assert "'image' is given twice\n  several files are one after the other" in str(caught.value)
 
 
 def test_weights_stand_in_the_row_of_the_product_that_reads_them():
@@ -622,4 +627,4 @@ def test_sequences_and_optionals(tmp_path: Path):
     assert "input s[1]: float32[2, 3]" in output and "t[2]" in output
     results = np.load(tmp_path / "y.npz")
     assert results["all"][:3].tolist() == [[1] * 3, [2] * 3, [2] * 3] and results["p"].tolist() == [7, 8]
-    assert "'t' is a sequence" in invoke("run", path, "--output", tmp_path / "y.npy", code=2).output
+    assert "'t' is a sequence" in invoke("run", path, "--output", tmp_path / "y.npy", code=4).output

@@ -98,7 +98,7 @@ def test_cast_converts_files(tmp_path: Path):
     np.save(path, np.array([[0.1, 2]]))
     model.write_text("graphc: 1\ninputs: {x: [n, 2]}\nnet: [relu]\n")
     wrong = CliRunner().invoke(main, ["run", str(model), "--input", f"x={path}", "--target", "reference"])
-    assert wrong.exit_code == 2
+    assert wrong.exit_code == 4
     assert wrong.stderr.endswith("input 'x' is float64, the model wants float32[n, 2]\n  --cast converts it\n")
     done = CliRunner().invoke(main, ["run", str(model), "--input", f"x={path}", "--target", "reference", "--cast"])
     assert done.exit_code == 0 and "input x: float32[1, 2]" in done.output

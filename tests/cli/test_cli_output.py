@@ -156,7 +156,7 @@ def test_nothing_that_is_read_is_overwritten(tmp_path: Path, link: str, kind: st
         out = tmp_path / "same" / read
     before = source.read_bytes()
     for _ in range(2):  # loaded, and found on disk
-        result = invoke(*(a.format(model=models[kind], out=out, read=source) for a in args), code=2)
+        result = invoke(*(a.format(model=models[kind], out=out, read=source) for a in args), code=4)
         assert "is read by this command" in result.stderr
     assert source.read_bytes() == before
 
@@ -193,7 +193,7 @@ def test_a_single_result_may_be_a_npy_file(model: Path, tmp_path: Path):
         invoke("run", model, "--target", "reference", "--batch", 2, "--output", tmp_path / f"y.{suffix}")
         assert np.load(tmp_path / f"y.{suffix}").shape == (2, 3)
     model.write_text(YAML % "{seed: 0}")
-    error = invoke("run", model, "--output", tmp_path / "y.npy", code=2).stderr
+    error = invoke("run", model, "--output", tmp_path / "y.npy", code=4).stderr
     assert "there are 2 results: y, z" in error and ".npz" in error
 
 
@@ -213,5 +213,5 @@ def test_bench_writes_a_trace_and_a_picture(model: Path, tmp_path: Path):
 
 def test_weights_too_large_for_a_file_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(export_command, "MAX_BYTES", 10)
-    assert "an ONNX file holds 10 B" in invoke("export", model, tmp_path / "o.onnx", code=2).stderr
+    assert "an ONNX file holds 10 B" in invoke("export", model, tmp_path / "o.onnx", code=3).stderr
     assert not (tmp_path / "o.onnx").exists()

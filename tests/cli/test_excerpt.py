@@ -24,13 +24,13 @@ def test_each_problem_with_its_line(tmp_path: Path):
     path = tmp_path / "m.yaml"
     path.write_text(TEXT)
     result = CliRunner().invoke(main, ["check", str(path)])
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert (
         "\n    - conv: {out: 8, pad: sane}\n                          ^^^^\n  did you mean 'same'?\n" in result.output
     )
     assert "\n    - reluu\n      ^^^^^\n" in result.output
     other = CliRunner().invoke(main, ["show", str(path)])
-    assert other.exit_code == 2 and "      ^^^^^\n" in other.stderr
+    assert other.exit_code == 3 and "      ^^^^^\n" in other.stderr
 
 
 def test_a_warning_too(tmp_path: Path):

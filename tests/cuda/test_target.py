@@ -194,4 +194,4 @@ def test_every_node_without_a_kernel_is_named(tmp_path: Path):
     assert [p.op for p in error.value.problems] == ["Det", "Det"]
     onnx.save(to_onnx(graph), tmp_path / "two.onnx")
     done = CliRunner().invoke(main, ["check", str(tmp_path / "two.onnx"), "--target", "cuda", "--arch", "sm_90"])
-    assert done.exit_code == 2 and done.output.count("- ") == 2 and "2 problems" in done.output
+    assert done.exit_code == 3 and done.output.count("- ") == 2 and "2 problems" in done.output

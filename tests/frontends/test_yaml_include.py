@@ -288,11 +288,11 @@ def test_a_file_for_others_is_right_and_no_model(tmp_path: Path, text: str, held
     assert check(path) == graphc.frontends.check(path) == []
     for command in ("run", "show"):
         done = CliRunner().invoke(main, [command, path])
-        assert done.exit_code == 2 and f"{path}: holds only {held}, for other files to include" in done.output
+        assert done.exit_code == 3 and f"{path}: holds only {held}, for other files to include" in done.output
 
 
 def test_the_blocks_of_a_file_for_others_are_checked(tmp_path: Path):
     write(tmp_path, common=COMMON.replace("dense: 2", "dens: 2"))
     done = CliRunner().invoke(main, ["check", str(tmp_path / "common.yaml")])
-    assert done.exit_code == 2 and "line 10, column 18" in done.output and "1 problem" in done.output
+    assert done.exit_code == 3 and "line 10, column 18" in done.output and "1 problem" in done.output
     assert "holds only" not in done.output and "needs 'inputs'" not in done.output

@@ -173,11 +173,11 @@ def test_check_looks_at_every_net(path: Path):
     assert [f"{path}, net {n}: no problems" in done.output for n in ("generator", "discriminator", "gan")] == [True] * 3
     path.write_text(TEXT.replace("{dense: 1}]", "{dense: 1, bais: 1}]").replace("[batch, 2]", "[batch, two, 2]"))
     done = CliRunner().invoke(main, ["check", str(path)], catch_exceptions=False)
-    assert done.exit_code == 2 and "a step has one name, not 2" in done.output
+    assert done.exit_code == 3 and "a step has one name, not 2" in done.output
     assert done.output.count("a step has one name") == 1
     assert {str(e) for e in frontends.check(path)} == {str(e) for e in check(path)}
     done = CliRunner().invoke(main, ["check", str(path), "--net", "discriminator"], catch_exceptions=False)
-    assert done.exit_code == 2
+    assert done.exit_code == 3
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_mistake_in_a_block_is_told_once(path: Path, mistake: str):
         TEXT.replace("{dense: $out}, tanh]", f"{{dense: $out}}, {mistake}]").replace("{layer: $width}", "{layer: 5}")
     )
     done = CliRunner().invoke(main, ["check", str(path)], catch_exceptions=False)
-    assert done.exit_code == 2 and done.output.count("(in layer)") == 1, done.output
+    assert done.exit_code == 3 and done.output.count("(in layer)") == 1, done.output
     assert len(check(path)) == len(frontends.check(path)) == 1
 
 

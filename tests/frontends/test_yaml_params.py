@@ -97,7 +97,7 @@ def test_an_exported_file_has_them(path: Path, tmp_path: Path):
 )
 def test_wrong_ones_on_the_command_line(path: Path, given: list[str], message: str):
     done = CliRunner().invoke(main, ["check", str(path), *(w for g in given for w in ("--param", g))])
-    assert done.exit_code == 2 and message in done.output
+    assert done.exit_code == 3 and message in done.output
 
 
 LISTS = """\
@@ -129,4 +129,4 @@ def test_lists_that_are_none(tmp_path: Path, param: str, message: str):
     path = tmp_path / "lists.yaml"
     path.write_text(LISTS)
     result = CliRunner().invoke(main, ["show", str(path), "--param", param])
-    assert result.exit_code == 2 and message in result.output and "^" not in result.output
+    assert result.exit_code == 3 and message in result.output and "^" not in result.output

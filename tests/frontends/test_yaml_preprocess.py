@@ -261,15 +261,15 @@ def test_run_takes_a_picture(path: Path, tmp_path: Path):
         np.testing.assert_allclose(found, graphc.compile(path)(image[None])[0], rtol=1e-5)
     (tmp_path / "cat.jpg").write_bytes(b"no picture")
     done = CliRunner().invoke(main, ["run", str(path), "--input", f"image={tmp_path}/cat.jpg"])
-    assert done.exit_code == 2 and "cat.jpg': no picture that can be read: its format is not known" in done.output
+    assert done.exit_code == 4 and "cat.jpg': no picture that can be read: its format is not known" in done.output
     done = CliRunner().invoke(main, ["run", str(path), "--input", f"image={tmp_path}/dog.jpg"])
-    assert done.exit_code == 2 and "no file '" in done.output
+    assert done.exit_code == 4 and "no file '" in done.output
 
 
 def test_a_picture_for_an_input_that_is_none(path: Path, tmp_path: Path):
     (tmp_path / "cat.png").write_bytes(encoded(picture(5, 5)[0], "PNG"))
     done = CliRunner().invoke(main, ["run", str(path), "--no-preprocess", "--input", f"image={tmp_path}/cat.png"])
-    assert done.exit_code == 2
+    assert done.exit_code == 4
     assert "input 'image' is [batch, 3, 32, 32] of float32, and" in done.output and "`preprocess`" in done.output
 
 

@@ -280,7 +280,7 @@ def test_check_prints_warnings_and_all_problems(tmp_path: Path):
     )
     path.write_text(NET.replace("flatten", "flaten").replace("half: half", "half: hafl"))
     result = CliRunner().invoke(main, ["check", str(path)])
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "line 17" in result.output and "line 21" in result.output and "2 problems" in result.stderr
 
 

@@ -39,7 +39,7 @@ def attempt(harm: Harm, tell: Callable[[str], None]) -> tuple[str, list[Fault]]:
     if harm.line:
         tell("command line")
         result = CliRunner().invoke(main, ["check", str(harm.path)])
-        if result.exit_code not in (0, 2) or "Traceback" in result.output:
+        if result.exit_code not in (0, 3, 4, 5) or "Traceback" in result.output:
             end = result.output.strip().splitlines()[-4:]
             faults.append(Fault("command line", f"exit code {result.exit_code}", "\n".join(end)))
     return outcome, faults

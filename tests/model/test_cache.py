@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -208,6 +210,28 @@ def test_a_folder_without_permission_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.warns(GraphcWarning, match="no kernel cache"):
         assert ObjectCache(target.detect(None)).directory is None
+
+
+def test_what_lies_in_a_folder_that_may_only_be_read_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The folder of a container's image. The superuser, as who tests may run, may write anywhere: so writing fails by order."""
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    ObjectCache(target.detect(None)).put("kernel", "spec", b"code", "source", ".ll")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(cache, "write_atomic", refused)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = ObjectCache(target.detect(None))
+        assert store.get("kernel", "spec") == b"code"
+    with pytest.warns(GraphcWarning, match="graphc compile MODEL"):
+        store.put("other", "spec", b"code", "source", ".ll")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.put("third", "spec", b"code", "source", ".ll")
+        assert store.get("kernel", "spec") == b"code"
 
 
 def test_a_folder_that_others_may_write_into_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

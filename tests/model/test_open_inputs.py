@@ -150,7 +150,9 @@ def test_export_and_pickle_of_such_models():
     partial = graphc.compile(OPEN["old broadcast"][0])
     assert pickle.loads(pickle.dumps(partial)).inputs == partial.inputs  # by its bytes, which may be read again
     with pytest.raises(InputError, match="pickle the path"):
-        pickle.dumps(graphc.compile(OPEN["old broadcast"][0], target="reference"))  # that keeps no bytes, only the graph
+        pickle.dumps(
+            graphc.compile(OPEN["old broadcast"][0], target="reference")
+        )  # that keeps no bytes, only the graph
     with pytest.raises(UnsupportedError, match="inputs without a shape"):
         to_onnx(partial.source_graph)
     again = to_onnx(frontends.load(OPEN["product"][0]))
@@ -176,7 +178,7 @@ def test_commands_ask_for_the_shape(tmp_path: Path):
         ["compile", "--stop-after", "canonicalize"],
         ["bench"],
     ):
-        message = invoke(*command, path, code=2)
+        message = invoke(*command, path, code=4)
         assert "gives input 'x' no shape" in message and "--shape x=" in message, command
         invoke(*command, path, "--shape", "x=2,3")
     np.save(tmp_path / "x.npy", random(2, 3))

@@ -13,11 +13,11 @@ from quantizer.quantized_nets import NETS, Net, data, in_onnxruntime, net
 import graphc
 from graphc.errors import InputError
 from graphc.graph import Graph
+from graphc.huffman import decoded, encoded
 from graphc.pipeline import SHAPE_FREE, run
 from graphc.shrinker import Codebook, Signs, Sparse, shrink
 from graphc.shrinker.binary import binary, ternary
 from graphc.shrinker.codebook import shared
-from graphc.shrinker.huffman import decoded, encoded
 from graphc.shrinker.layers import layers_of, weights_of
 from graphc.shrinker.sparse import packed, pruned, unpacked
 

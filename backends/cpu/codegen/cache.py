@@ -2,25 +2,28 @@
 
 The key holds everything that the code depends on (the kernel's specification, the text of the generators, the versions
 of LLVM and Numba, the CPU), so an entry is either right or not found. Writes are atomic; a damaged entry (its checksum
-differs) is rebuilt; an unwritable directory means one warning and no cache.
+differs) is rebuilt. What lies in a directory that may only be read is used; of what should be written there one warning tells.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import graphc
+from graphc import documents
 from graphc.backends.cpu.target import Target
 from graphc.documents import cache_dir, open_own, own_folder, own_root, write_atomic
 from graphc.errors import GraphcWarning
 from graphc.fingerprint import package_version
 
 _MAGIC = b"graphc-object-1\n"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # as in a container, whose image brings the entries
 SHARED = (
     "expr.py",
     "dtypes.py",
@@ -36,7 +39,7 @@ SHARED = (
 def text_of_generators(backend: str) -> bytes:
     """A digest of a backend's own text, and of what generators share."""
     digest = hashlib.sha256()
-    shared = [Path(graphc.__file__).parent / name for name in SHARED]
+    shared = [Path(documents.__file__).parent / name for name in SHARED]
     folders = [Path(__file__).parents[2] / name for name in (backend, "llvm")]
     for path in [*(p for folder in folders for p in sorted(folder.rglob("*.py"))), *shared]:
         digest.update(path.read_bytes())
@@ -58,6 +61,7 @@ class ObjectCache:
 
     def __init__(self, target: Target, enabled: bool = True, fingerprint: bytes | None = None) -> None:
         self.target, self._fingerprint = target, fingerprint
+        self._writes = enabled
         self.directory: Path | None = self._open() if enabled else None
         self.hits = self.misses = 0
 
@@ -67,8 +71,7 @@ class ObjectCache:
             directory = cache_dir() / self.target.isa
             own_root()
             own_folder(directory)
-            with tempfile.TemporaryFile(dir=directory):
-                pass
+            _require_room(directory)
         except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
             warnings.warn(
                 f"no kernel cache: {directory} is not usable ({error}); every process compiles anew. "
@@ -105,7 +108,8 @@ class ObjectCache:
             return None
         head, code = blob[: len(_MAGIC) + 32], blob[len(_MAGIC) + 32 :]
         if head != _MAGIC + hashlib.sha256(code).digest():
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the next one that is written takes its place
+                path.unlink()
             self.misses += 1
             return None
         self.hits += 1
@@ -113,12 +117,25 @@ class ObjectCache:
 
     def put(self, name: str, spec: str, code: bytes, source: str, suffix: str) -> None:
         """Keep object code and its readable source (`suffix` .ll or .py) beside it."""
-        if self.directory is None:
+        if self.directory is None or not self._writes:
             return
         path = self.path(name, spec)
         try:
             write_atomic(path.with_suffix(suffix), source.encode())
             write_atomic(path, _MAGIC + hashlib.sha256(code).digest() + code)
         except OSError as error:
-            warnings.warn(f"the kernel cache {self.directory} can't be written: {error}", GraphcWarning, stacklevel=2)
-            self.directory = None
+            self._writes = False
+            text = f"the kernel cache {self.directory} can't be written: {error}"
+            if error.errno in READ_ONLY:
+                text += "; every process compiles anew what is not there. `graphc compile MODEL` fills it beforehand"
+            warnings.warn(text, GraphcWarning, stacklevel=2)
+
+
+def _require_room(directory: Path) -> None:
+    """Raises OSError where nothing can be written, but for a folder that may be read and has something to read."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        if error.errno not in READ_ONLY or next(directory.glob("*.o"), None) is None:
+            raise

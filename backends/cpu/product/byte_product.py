@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,17 @@ from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import free_registers
 from graphc.backends.cpu.product.gemm import emit_product, packed_b
 from graphc.backends.cpu.product.matrices import Product, product_of
-from graphc.backends.cpu.product.panels import panels_of
+from graphc.backends.cpu.product.panels import Panels, panels_of
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES
+from graphc.expr import Expr
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector, constant
 from graphc.lower.fuse import Group
 from graphc.lower.movement import emit_copy
 from graphc.lower.storage import Buffer, Ref, Storage, dense_strides, storage_bytes
+from graphc.report import StepInfo
 from graphc.types import TensorType
 
 MAX_NUMBERS = 24  # of an epilogue, and tables
@@ -64,12 +67,27 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
     p = product_of(node, a, b, y)
     panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k, BYTES)
     weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
-    nothing = Ref(channel_vector(lo, None, p.n, lo.target.vl))
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
+    places = a.ref, weights, Ref(channel_vector(lo, None, p.n, lo.target.vl)), y.ref
+    emit_integer_product(lo, group, p, panels, places, b_batch, BYTES.told(info, columns), group.expression)
+
+
+def emit_integer_product(
+    lo: CpuLowering,
+    group: Group,
+    p: Product,
+    panels: Panels,
+    places: tuple[Ref, Ref, Ref, Ref],
+    b_batch: Sequence[int],
+    info: StepInfo,
+    tree: Expr | None,
+) -> None:
+    """The step of a product whose sums are in int32, of which `tree` makes the group's result. places: as of `emit_product`,
+    where the bias, with which sums begin, is of int32, too."""
     given = group.operands
-    tree = simplified(group.expression, small_operands(group), exact=True)
+    tree = simplified(tree, small_operands(group), exact=True)
     tree, numbers = with_numbers(tree, len(given), len(given) + MAX_NUMBERS)
     kinds = [(v.dtype.name, operand_kind(v, group.output)) for v in given]
     records = [_record(lo, v, kind, p) for v, (_, kind) in zip(given, kinds)]
@@ -77,19 +95,8 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
         kinds += [(n.dtype.name, "t" if kind_of(n) == "t" else "n") for n in numbers]
         ref = constant(lo, np.concatenate([n.view(np.uint8) for n in numbers])).ref
         records.append({"ref": ref, "row": 0, "vector": 0, "batch": (0,) * BATCH_DIMS})
-    places = a.ref, weights, nothing, y.ref
-    emit_product(
-        lo,
-        p,
-        panels,
-        places,
-        b_batch,
-        BYTES.told(info, columns),
-        Epilogue(tree),
-        records,
-        tuple(kinds),
-        group.output.dtype.itemsize,
-    )
+    item = group.output.dtype.itemsize
+    emit_product(lo, p, panels, places, b_batch, info, Epilogue(tree), records, tuple(kinds), item)
 
 
 def _record(lo: CpuLowering, v: Value, kind: str, p: Product) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from graphc.backends.cpu.conv.conv_row_micro import BLOCK_BYTES
 from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
+from graphc.backends.cpu.product.block_sparse import NAME as BLOCK_SPARSE
+from graphc.backends.cpu.product.block_sparse import SparsePanels, packed_rows_of, panels_where_sparse
 from graphc.backends.cpu.product.gemm_block import (
     GEMM,
     MATMUL_ANY,
@@ -25,6 +27,7 @@ from graphc.backends.cpu.product.gemm_block import (
     PackRows,
     PlainTile,
     ProductTile,
+    SparseTile,
 )
 from graphc.backends.cpu.product.matrices import Product, product_of
 from graphc.backends.cpu.product.pairs import emit_rounded_columns, rounded_rows
@@ -34,7 +37,7 @@ from graphc.backends.cpu.product.product_micro import NEAR, NEXT_LINES
 from graphc.backends.cpu.product.strassen import Halves, Matrix, Rows, emit_strassen, halves_of, serves
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BFLOAT16, DOTS, FLOAT16, FMA, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BFLOAT16, BITS, DOTS, FLOAT16, FMA, PAIRS, Dot
 from graphc.converted import origin
 from graphc.dtypes import BY_NAME, is_narrow
 from graphc.graph import Node, Value
@@ -105,6 +108,17 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     epilogue_operands = [operand_record(lo, v, group.output, p) for v in operands]
     size = f"{p.m}x{p.k} by {p.k}x{p.n}"
     dot = dot_of(lo, p, node.inputs[1])
+    sparse = panels_where_sparse(lo, p, node.inputs[1]) if dot is FMA else None
+    if sparse is not None:
+        told = _told_sparse(lo.info(group, "gemm", BLOCK_SPARSE, size), p, sparse)
+        places = (
+            a.ref,
+            packed_rows_of(lo, p, node.inputs[1], sparse),
+            Ref(channel_vector(lo, bias, p.n, sparse.vl)),
+            y.ref,
+        )
+        emit_product(lo, p, sparse, places, p.b_batch, told, epilogue, epilogue_operands)
+        return
     halves = _halves(lo, node, p) if dot is FMA else None
     if halves is not None:
         info = lo.info(group, "", "", f"{size}; tile {halves.mr}x{halves.nv}, an eighth fewer multiplications")
@@ -123,6 +137,14 @@ def emit_gemm(lo: CpuLowering, group: Group, p: Product, a: Storage, b: Storage,
     info = dot.told(lo.info(group, "gemm", "gemm", reason), node.inputs[1])
     places = a.ref, weights, Ref(channel_vector(lo, bias, p.n, lo.target.vl)), y.ref
     emit_product(lo, p, panels, places, b_batch, info, epilogue, epilogue_operands)
+
+
+def _told_sparse(info: StepInfo, p: Product, panels: SparsePanels) -> StepInfo:
+    """What a person is told of a product that leaves blocks of zeros out."""
+    part = panels.kept / (panels.tiles * p.k)
+    moved = panels.nbytes - p.k * p.n * FMA.item
+    reason = f"{info.reason}; tile {panels.mr}x{panels.nv}; {100 * part:.0f} % of the blocks of weights"
+    return replace(info, reason=reason, nbytes=info.nbytes + moved)
 
 
 def kinds(dot: Dot) -> str:
@@ -182,7 +204,7 @@ def emit_product(
     mr, nv, last_nv, tiles, lanes, vl = panels.mr, panels.nv, panels.last_nv, panels.tiles, panels.lanes, panels.vl
     dot, item = panels.dot.name, panels.dot.item
     row_tiles, steps = -(-p.m // mr), panels.padded // vl
-    deep = panels.padded > DEPTH and hint_of(row_tiles) > 1
+    deep = not panels.sparse and panels.padded > DEPTH and hint_of(row_tiles) > 1
     assert not deep or panels.dot.weights(vl) == lo.target.vector, "chunks count in bytes of float32"
     chunks = -(-panels.padded // DEPTH) if deep else 1
     depth = -(-steps // chunks)
@@ -206,10 +228,13 @@ def emit_product(
     lines = NEXT_LINES if hint_of(m_block) > REUSED * hint_of(mr) else NEAR if near else 0
 
     def tile(nv: int, masked: bool, stage: str = "") -> Kernel:
+        if panels.sparse:
+            far = hint_of(panels.nbytes) > lo.target.l2
+            return SparseTile(mr=mr, nv=nv, epilogue=epilogue.expression, masked=masked, fetches=far)
         ends = stage not in ("first", "middle")
         return ProductTile(
             mr=mr, nv=nv, epilogue=epilogue.expression if ends else None, masked=masked, lines=lines, stage=stage, dot=dot,
-            operands=kinds if ends else (),
+            operands=kinds if ends else (), rest=p.k % vl if ends and panels.dot is BITS else 0,
         )  # fmt: skip
 
     stages = ("first", "middle", "last") if chunks > 1 else ("",) * 3

@@ -20,6 +20,9 @@ GEMM = Block(
     f"y_batch*{BATCH_DIMS}",
     record=f"ref row vector batch*{BATCH_DIMS}",  # an operand of the epilogue: strides of a row, of a vector of columns
 )
+# of a panel of which most rows are zeros, see product/block_sparse.py: bytes from the record to the rows and to their numbers, and
+# how many there are
+RECORD = Block("rows numbers count")
 PACK_ROWS = Block(f"a to m k row column mr dims*{BATCH_DIMS} a_batch*{BATCH_DIMS}")
 PACK_B = Block(
     "b to batch b_batch to_batch k n row column nv last_nv panel"
@@ -81,3 +84,15 @@ class ProductTile(Kernel, name="product_tile"):
     strided: bool = False
     dot: str = ""
     operands: tuple[tuple[str, str], ...] = ()
+    rest: int = 0  # steps of the last block, 0: all
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTile(Kernel, name="sparse_tile"):
+    """The same of a panel of which the rows that are zeros are left out: see product/sparse_tile_micro.py."""
+
+    mr: int
+    nv: int
+    epilogue: Expr | None
+    masked: bool
+    fetches: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import ClassVar
 
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA, Dot
@@ -25,6 +26,8 @@ class Panels:
     padded: int
     vl: int
     dot: Dot = FMA
+
+    sparse: ClassVar[bool] = False  # see product/block_sparse.py
 
     @property
     def panel(self) -> int:
@@ -61,7 +64,7 @@ def product_tile(target: Target, m: int, vectors: int) -> tuple[int, int]:
     nv = _columns(target, vectors)
     if vectors < nv:
         raise AssertionError(f"{vectors} vectors of columns are fewer than a tile of {nv}")
-    return _rows(target, m, nv), nv
+    return rows_of_tile(target, m, nv), nv
 
 
 def _worth(target: Target, mr: int, nv: int, fill: float = 1.0) -> float:
@@ -83,8 +86,8 @@ def _columns(target: Target, vectors: int) -> int:
     return max((n for n in (3, 2, 4, 1) if n <= vectors), key=worth)
 
 
-def _rows(target: Target, m: int, nv: int) -> int:
-    """Among few heights where m is large; where it stands for many, among fewer still."""
+def rows_of_tile(target: Target, m: int, nv: int) -> int:
+    """MR of tiles of nv vectors: among few heights where m is large; where it stands for many, among fewer still."""
     most = _highest(target, nv)[1]
     tallest = min(most + 2, max_rows(target, nv))
     lowest = -(-3 * most // 4)

@@ -25,16 +25,18 @@ from graphc.backends.cpu.conv.conv_row_micro import (
 )
 from graphc.backends.cpu.integer.byte_epilogue_micro import Ending, Place
 from graphc.backends.cpu.kernel import micro
+from graphc.backends.cpu.product.bit_tile_micro import BitTile
 from graphc.backends.cpu.product.byte_tile_micro import ByteTile
 from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.product.half_tile_micro import HALF_TILES
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, DOTS, FMA, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BITS, BYTES, DOTS, FMA, PAIRS, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL, short_loop
-from graphc.backends.cpu.tile.tile_micro import Tile
+from graphc.backends.cpu.tile.tile_micro import NO_FETCH, Tile
 from graphc.backends.llvm import expr_code
 from graphc.backends.llvm.emit import I32, I64, PTR, Emit, define, i64
+from graphc.dtypes import INT32
 from graphc.expr import Expr
 
 NEXT_LINES = 4  # cache lines of the next panel that are fetched with each block of reduction steps, where rows are many
@@ -42,6 +44,7 @@ NEAR = -1  # instead: one row, weights in the caches, nothing is fetched ahead
 TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {
     FMA: Tile,
     BYTES: ByteTile,
+    BITS: BitTile,
     PAIRS: partial(ByteTile, dot=PAIRS),
     **HALF_TILES,
 }
@@ -72,6 +75,7 @@ def product_tile(
     strided: bool,
     dot: str,
     operands: tuple[tuple[str, str], ...],
+    rest: int,
 ) -> None:
     """void(block, a, b, y, bias, ahead): a tile of mr rows x nv vectors of columns; the block is that of `conv_row`.
 
@@ -85,7 +89,7 @@ def product_tile(
     'middle' and 'last' take them from `bias`; 'sum' ends like 'last', from the bias, PARTIAL and OTHER. dot: a name of
     tile/dot.py: 'bytes' for four bytes in the place of each float of a and b, and sums in int32, which are stored as they are
     where there is no expression; 'float16' and 'bfloat16' for b of these types, 'pairs' for two bfloat16 in the place of each float of
-    a and b. operands: of an expression of sums in int32, as `Ending` takes them, but for 'n', a number: those and tables lie one behind
+    a and b; 'bits' for 32 of these, of which those that differ are counted. rest: steps of the last block, 0 for all. operands: of an expression of sums in int32, as `Ending` takes them, but for 'n', a number: those and tables lie one behind
     the other, where the operand behind the others is.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64, I64, I64])
@@ -96,7 +100,7 @@ def product_tile(
     assert not near or (mr == 1 and not stage), (mr, stage)
     tile = TILES[DOTS[dot]](q, target, mr, nv, max(0, lines))
     vl, vector, element = tile.vl, tile.vector, tile.element
-    memory = _Memory.until(q, element, vl, nv, q.slot(block, LANES)) if masked else _Memory(q, element, vl, {})
+    memory = memory_of(q, tile, block, masked)
     for m in range(mr):
         for j in range(nv):
             at = (m * nv + j if stage in ("middle", "last") else j) * vector
@@ -112,27 +116,46 @@ def product_tile(
         for acc, total in zip(tile.flat, sums):
             b.store(b.fadd(b.load(acc, typ=tile.kind), total), acc)
     else:
-        with q.loop(blocks) as k:
+        whole = b.sub(blocks, i64(1)) if rest else blocks
+        with q.loop(whole) as k:
             at = q.offset(a, b.mul(k, a_block))
             next_rows = q.offset(at, b.mul(a_block, i64(2 if lines else 1)))
             coming = q.offset(ahead, b.mul(k, step)) if lines else None
             tile.fma_steps(at, q.offset(panel, b.mul(k, b_block)), vl, vl, 1, next_rows, coming)
+        if rest:
+            at, tile.lines = q.offset(a, b.mul(whole, a_block)), NO_FETCH
+            tile.fma_steps(at, q.offset(panel, b.mul(whole, b_block)), rest, vl, 1, at)
     if stage in ("first", "middle"):
         for i, acc in enumerate(tile.flat):
             q.store_raw(b.load(acc, typ=tile.kind), q.offset(y, i * vector))
-        b.ret_void()
-        return
-    ys_w, ys_block = q.slot(block, YS_W), q.slot(block, YS_BLOCK)
-    rows = [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in range(nv)] for m in range(mr)]
-    if epilogue is None:
-        if tile.dot.accumulator.family == "float":
-            _residual_and_clip(q, tile, memory, block, i64(0))
-        _store(tile, memory, rows)
-    elif tile.dot is BYTES:
+    elif epilogue is not None and tile.dot.accumulator is INT32:
         _end(q, target, tile, block, y, q.lane_mask(q.slot(block, LANES), vl) if masked else None, epilogue, operands)
     else:
-        _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)
+        write(q, tile, memory, block, y, epilogue)
     b.ret_void()
+
+
+def memory_of(q: Emit, tile: Tile, block: ir.Value, masked: bool) -> _Memory:
+    """Where a tile's vectors of columns exist. masked: of the last one only the first LANES lanes do."""
+    if not masked:
+        return _Memory(q, tile.element, tile.vl, {})
+    return _Memory.until(q, tile.element, tile.vl, tile.nv, q.slot(block, LANES))
+
+
+def write(q: Emit, tile: Tile, memory: _Memory, block: ir.Value, y: ir.Value, epilogue: Expr | None) -> None:
+    """The accumulators as they are stored: see `product_tile`."""
+    b, ys_w, ys_block = q.b, q.slot(block, YS_W), q.slot(block, YS_BLOCK)
+    if epilogue is not None:
+        _apply(q, tile, memory, block, y, ys_w, ys_block, epilogue)
+        return
+    if tile.dot.accumulator.family == "float":
+        _residual_and_clip(q, tile, memory, block, i64(0))
+    columns, rows = range(tile.nv), range(tile.mr)
+    _store(
+        tile,
+        memory,
+        [[q.offset(y, b.add(b.mul(ys_w, i64(m)), b.mul(ys_block, i64(j)))) for j in columns] for m in rows],
+    )
 
 
 def _end(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from graphc.report import StepInfo
 
 
+BIT = Element("bit", 1, "uint", "int32")  # of a sign; no type of a tensor
+
+
 @dataclass(frozen=True)
 class Dot:
     """name: in the specifications of kernels. a: elements of rows, b: of weights. k: products per lane and step."""
@@ -86,4 +89,6 @@ BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some inst
 # float32 by narrow weights, for one row: product/half_tile_micro.py
 FLOAT16, BFLOAT16 = (Dot(name, FLOAT32, BY_NAME[name], FLOAT32, 1) for name in ("float16", "bfloat16"))
 PAIRS = Dot("pairs", BY_NAME["bfloat16"], BY_NAME["bfloat16"], FLOAT32, 2)  # AVX512_BF16: product/byte_tile_micro.py
-DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16, PAIRS)}
+# signs, of which 32 products are a word: product/bit_tile_micro.py
+BITS = Dot("bits", BIT, BIT, INT32, 32)
+DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16, PAIRS, BITS)}

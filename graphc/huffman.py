@@ -1,7 +1,8 @@
 """Canonical Huffman codes of bytes: the storage of indices into a codebook, of which some are more frequent than others.
 
 The data are: the number of symbols and the number of known ones as LEB128, the length of each one's code in 4 bits (0: it
-does not occur), and the codes one after the other, the highest bit first. Codes of one length follow each other in the order of their symbols,
+does not occur), the bytes of each run of RUN symbols but the last in 2 bytes, and the runs: codes one after the other, the highest bit
+first, to a whole byte. Runs are decoded beside each other. Codes of one length follow each other in the order of their symbols,
 shorter ones come first, so lengths say all (D. Hirschberg and D. Lelewer, "Efficient decoding of prefix codes", CACM 33, 1990). No code is
 longer than 15 bits: lengths are the best of these, by package-merge (L. Larmore and D. Hirschberg, "A fast algorithm for optimal length-limited
 Huffman codes", JACM 37, 1990).
@@ -14,7 +15,8 @@ import numpy as np
 from graphc.errors import InputError
 
 LONGEST = 15  # bits of a code
-CHUNK = 1 << 16  # bytes that are decoded at a time
+RUN = 1024  # symbols that are decoded one after the other
+AT_ONCE = 256  # runs that are encoded together
 
 Package = tuple[int, tuple[int, ...]]  # how often its symbols occur together, and these
 
@@ -53,25 +55,43 @@ def encoded(symbols: np.ndarray) -> bytes:
     flat = np.asarray(symbols, np.uint8).reshape(-1)
     counts = np.bincount(flat) if flat.size else np.zeros(0, np.int64)
     lengths = lengths_of(counts)
-    head = _leb128(flat.size) + _leb128(len(counts)) + _nibbles(lengths)
+    head = leb128(flat.size) + leb128(len(counts)) + _nibbles(lengths)
     if np.count_nonzero(lengths) < 2:
         return head
-    codes, size = canonical(lengths)[flat], lengths[flat]
-    ends = np.cumsum(size)
-    bits = np.zeros(int(ends[-1]), np.uint8)
+    codes, parts = canonical(lengths).astype(np.uint16), []
+    for start in range(0, flat.size, AT_ONCE * RUN):
+        some = flat[start : start + AT_ONCE * RUN]
+        parts.append(_written(_in_runs(codes[some]), _in_runs(lengths.astype(np.uint8)[some])))
+    sizes = np.concatenate([nbytes for nbytes, _ in parts])
+    return head + sizes[:-1].astype("<u2").tobytes() + b"".join(written for _, written in parts)
+
+
+def _written(codes: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, bytes]:
+    """The bytes of each run of codes [runs, RUN], and what they are."""
+    within = np.cumsum(lengths, axis=1, dtype=np.int32)
+    nbytes = (within[:, -1] + 7) // 8
+    ends = 8 * (np.cumsum(nbytes) - nbytes)[:, None] + within
+    bits = np.zeros(8 * int(nbytes.sum()), np.uint8)
     for i in range(int(lengths.max())):  # the i-th bit of each code, from its end
-        longer = size > i
+        longer = lengths > i
         bits[ends[longer] - 1 - i] = codes[longer] >> i & 1
-    return head + np.packbits(bits).tobytes()
+    return nbytes, np.packbits(bits).tobytes()
 
 
-def decoded(data: bytes) -> np.ndarray:
+def _in_runs(values: np.ndarray) -> np.ndarray:
+    """[runs, RUN], zeros behind the last."""
+    return np.pad(values, (0, -values.size % RUN)).reshape(-1, RUN)
+
+
+def decoded(data: bytes, expected: int | None = None) -> np.ndarray:
     """uint8 [symbols] that `encoded` has made data of.
 
-    Raises InputError where it has not.
+    Raises InputError where it has not, or of another number of symbols than is expected.
     """
-    count, at = _read_leb128(data, 0)
-    known, at = _read_leb128(data, at)
+    count, at = read_leb128(data, 0)
+    if expected not in (None, count):
+        raise _broken()
+    known, at = read_leb128(data, at)
     end = at + (known + 1) // 2
     if known > 256 or end > len(data):
         raise _broken()
@@ -84,39 +104,48 @@ def decoded(data: bytes) -> np.ndarray:
         return np.full(count, used[0] if count else 0, np.uint8)
     if int((1 << LONGEST - lengths[used]).sum()) != 1 << LONGEST:
         raise _broken()
-    return _followed(np.frombuffer(data[end:], np.uint8), lengths, count)
-
-
-def _followed(data: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
-    """The symbols of a stream of codes: what begins at each bit is looked up for many at once, and followed one by one."""
-    order = sorted(np.flatnonzero(lengths), key=lambda s: (lengths[s], s))
-    by_prefix = np.repeat(
-        order, 1 << LONGEST - lengths[order]
-    )  # of the next LONGEST bits, the symbol that they begin with
-    found = np.empty(count, np.uint8)
-    done, bit = 0, 0
-    padded = np.concatenate([data, np.zeros(4, np.uint8)]).astype(np.int64)
-    while done < count:
-        first = bit // 8
-        part = padded[first : first + CHUNK + 4]
-        starts = len(part) - 4  # bytes in which a code may begin
-        if starts <= 0:
-            raise _broken()
-        word = part[:-3] << 24 | part[1:-2] << 16 | part[2:-1] << 8 | part[3:]
-        ahead = (word[:starts, None] >> 32 - LONGEST - np.arange(8)) & (1 << LONGEST) - 1
-        symbol = by_prefix[ahead.reshape(-1)]
-        step = lengths[symbol].tolist()
-        at, stop, places = bit - 8 * first, 8 * starts, []
-        for _ in range(count - done):
-            if at >= stop:
-                break
-            places.append(at)
-            at += step[at]
-        found[done : done + len(places)] = symbol[places]
-        done, bit = done + len(places), 8 * first + at
-    if not 0 <= 8 * len(data) - bit < 8:
+    sizes = data[end : end + 2 * ((count - 1) // RUN)]
+    if not count or len(sizes) < 2 * ((count - 1) // RUN):
         raise _broken()
-    return found
+    return _followed(
+        np.frombuffer(data[end + len(sizes) :], np.uint8), np.frombuffer(sizes, "<u2").astype(np.int64), lengths, count
+    )
+
+
+def _followed(data: np.ndarray, sizes: np.ndarray, lengths: np.ndarray, count: int) -> np.ndarray:
+    """The symbols of runs of codes, of all but the last of which the bytes are known: one of each run at a time."""
+    order = np.array(sorted(np.flatnonzero(lengths), key=lambda s: (lengths[s], s)))
+    by_prefix = np.repeat(order, 1 << LONGEST - lengths[order]).astype(
+        np.uint8
+    )  # what the next LONGEST bits begin with
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    ends = 8 * np.append(starts[1:], data.size)
+    if starts[-1] > data.size:
+        raise _broken()
+    padded = np.concatenate([data, np.zeros(3, np.uint8)]).astype(np.int32)
+    words = padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]
+    found = np.zeros((RUN, len(starts)), np.uint8)
+    at, last = 8 * starts, count - RUN * (len(starts) - 1)
+    steps = lengths.astype(np.int64)
+    for i in range(RUN):
+        if i == last:
+            at, ends, finished = at[:-1], ends[:-1], (at[-1], ends[-1])
+            _require_end(*finished)
+        if not at.size:
+            break
+        ahead = words[np.minimum(at >> 3, data.size)] >> 24 - LONGEST - (at & 7) & (1 << LONGEST) - 1
+        symbols = by_prefix[ahead]
+        found[i, : at.size] = symbols
+        at = at + steps[symbols]
+    _require_end(at, ends)
+    return np.ascontiguousarray(found.T).reshape(-1)[:count]
+
+
+def _require_end(at: np.ndarray, ends: np.ndarray) -> None:
+    """Runs end within their last bytes. Raises InputError."""
+    left = ends - at
+    if np.any((left < 0) | (left >= 8)):
+        raise _broken()
 
 
 def _broken() -> InputError:
@@ -128,7 +157,7 @@ def _nibbles(lengths: np.ndarray) -> bytes:
     return (even[::2] | even[1::2] << 4).tobytes()
 
 
-def _leb128(number: int) -> bytes:
+def leb128(number: int) -> bytes:
     found = bytearray()
     while True:
         number, low = number >> 7, number & 127
@@ -137,7 +166,7 @@ def _leb128(number: int) -> bytes:
             return bytes(found)
 
 
-def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
     number = 0
     for i, byte in enumerate(data[at : at + 9]):
         number |= (byte & 127) << 7 * i

@@ -1,0 +1,114 @@
+"""Products of signs by signs become counts of bits:
+
+    MatMul(x, s w) = s Cast(SignProduct(x, w)),
+
+where all elements of x are -1, 0 and 1 (or those times one number), as behind a Sign or a Where of such constants, and those of w, too;
+s is a number, or one of each column. The sums are then exact. A Sign makes NaN of NaN, which no bit says: the sum of 0 · x is added to
+each row, which is 0 or NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product as every_choice
+
+import numpy as np
+
+from graphc.graph import Node, Value
+from graphc.ops.sign_product import packed_signs
+from graphc.passes.rewrite import Rewrite, Skip, Sweep
+
+sign_products = Rewrite("sign_products", makes="SignProduct")
+
+MOST_VALUES = 4  # that are followed through the graph
+DEEPEST = 24  # nodes between a product and what makes its signs
+LEAST_DEPTH, LEAST_COLUMNS = 64, 16  # below, to make bits takes what is saved
+SOME = 64  # elements of a constant that tell whether it may have few values
+MOVES = frozenset(("Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather"))
+CHOOSES = {"Where": 1, "Concat": 0}  # operators whose results are those of operands, from this one on
+
+
+@sign_products.on("MatMul", "Gemm")
+def of_signs(node: Node, sweep: Sweep) -> Value | Skip | None:
+    x, w = node.inputs[:2]
+    if not w.is_const or len(w.shape) != 2 or w.dtype != np.float32 or x.type is None or x.type.rank < 2:
+        return None
+    gemm = node.op.name == "Gemm"
+    weights = w.data.T if gemm and node.attrs["transB"] else w.data
+    scale = _scale(weights)
+    if scale is None:
+        return None
+    values = values_of(x, sweep)
+    step = None if values is None else _step(values)
+    if values is None or step is None:
+        return Skip("its first operand is not known to be signs")
+    if gemm and (node.attrs["transA"] or node.attrs["alpha"] != 1 or node.attrs["beta"] != 1):
+        return Skip("it turns its first operand, or has factors")
+    k, n = weights.shape
+    if k < LEAST_DEPTH or n < LEAST_COLUMNS:
+        return Skip("it is too small")
+    codes = sweep.constant(packed_signs(np.sign(weights)))
+    total = sweep.add("Cast", sweep.add("SignProduct", x, codes, zeros=0.0 in values), to=np.float32)
+    if any(map(math.isnan, values)):
+        nothing = sweep.add("Mul", x, sweep.constant(0, np.float32))
+        total = sweep.add("Add", total, sweep.add("ReduceSum", nothing, sweep.constant([-1], np.int64), keepdims=True))
+    scale = scale * np.float32(step)
+    bias = node.inputs[2] if gemm and len(node.inputs) > 2 else None
+    scaled = sweep.constant(scale[0] if np.all(scale == scale[0]) else scale)
+    if bias is None:
+        return sweep.remake(node, total, scaled, op="Mul")
+    return sweep.remake(node, sweep.add("Mul", total, scaled), bias, op="Add")
+
+
+def _scale(w: np.ndarray) -> np.ndarray | None:
+    """float32 [N]: the one magnitude of each column [K, N] that is not 0, or None where there are others."""
+    some = np.abs(w[:, :1])
+    if not w.size or len(np.unique(some)) > 2:  # most weights are told by their first column
+        return None
+    magnitude = np.abs(w)
+    most = magnitude.max(0)
+    if not np.isfinite(most).all() or not np.all((magnitude == most) | (magnitude == 0)):
+        return None
+    return np.where(most == 0, 1, most).astype(np.float32)
+
+
+def _step(values: frozenset[float]) -> float | None:
+    """What the values are a sign times, but for NaN; None where they are no signs."""
+    found = {abs(v) for v in values if v and not math.isnan(v)}
+    return found.pop() if len(found) == 1 and math.isfinite(next(iter(found))) else None
+
+
+def values_of(v: Value, sweep: Sweep, depth: int = DEEPEST) -> frozenset[float] | None:
+    """All values that the elements of v may have; None where they are not known to be few."""
+    if v.is_const:
+        return _few(v.data.reshape(-1)) if v.data.dtype.kind in "bif" else None
+    if v.type is not None and v.dtype == np.bool_:
+        return frozenset((0.0, 1.0))
+    node = sweep.producer(v)
+    if node is None or not depth or v.type is None or v.dtype.kind not in "if":
+        return None
+    name = node.op.name
+    if name in MOVES:
+        return values_of(node.inputs[0], sweep, depth - 1)
+    found = [values_of(x, sweep, depth - 1) for x in node.operands]
+    known = [few for few in found if few is not None]
+    whole = len(known) == len(found) == len(node.inputs)
+    if name in CHOOSES:
+        return _few(np.array([x for few in known[CHOOSES[name] :] for x in few])) if whole else None
+    if name == "Sign" and not whole:
+        return frozenset((-1.0, 0.0, 1.0, math.nan)) if v.dtype.kind == "f" else frozenset((-1.0, 0.0, 1.0))
+    if not node.op.elementwise or not whole:
+        return None
+    choices = np.array(list(every_choice(*known))).T
+    with np.errstate(all="ignore"):
+        operands = [np.asarray(c).astype(x.dtype) for c, x in zip(choices, node.operands)]
+        return _few(node.op.reference(*operands, **node.attrs))
+
+
+def _few(values: np.ndarray) -> frozenset[float] | None:
+    """Those that differ, with one NaN and one zero at most; None where they are many."""
+    some = np.unique(values[:SOME])
+    found = np.unique(values) if len(some) <= MOST_VALUES else some
+    return (
+        frozenset(math.nan if math.isnan(x) else x for x in found.astype(float)) if len(found) <= MOST_VALUES else None
+    )
