@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from graphc.cli.rounding import OWN, drift
 from graphc.errors import GraphcError
 from graphc.objects import given_back
 from graphc.reduce.case import Case
+
+_NAMES = re.compile(r"'[^']*'|[-+]?[\d.]+")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,16 @@ def judged(case: Case, trial: Trial) -> Verdict:
     except Exception as error:
         if expected is None and trial.against != "reference":
             return Verdict()
-        return Verdict("error", type(error).__name__, f"{type(error).__name__}: {error}")
+        return Verdict("error", _kind_of(error), f"{type(error).__name__}: {error}")
     if expected is None:
         return Verdict()
     return _compared(case, found, expected, trial)
+
+
+def _kind_of(error: Exception) -> str:
+    """Its class and what it says, without names and numbers."""
+    message = error.message if isinstance(error, GraphcError) else str(error)
+    return f"{type(error).__name__}: {re.sub(_NAMES, '…', message.partition(chr(10))[0])}"
 
 
 def expectations(case: Case, against: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ CASES = {
     "explain": ("explain", "m.yaml"),
     "bench": ("bench", "m.yaml", "--rounds", "2"),
     "compare": ("compare", "m.yaml"),
+    "reduce": ("reduce", "m.yaml", "small.onnx", "--target", "cuda", "--device", "99"),  # an error on any machine
     "compile": ("compile", "m.yaml"),
     "compile --stop-after": ("compile", "m.yaml", "--stop-after", "dead_code"),
     "export": ("export", "m.yaml", "m.onnx"),
