@@ -228,7 +228,12 @@ def test_graphc_runtime(built: Path, tmp_path: Path) -> None:
     import zipfile
 
     pytest.importorskip("hatchling")
-    pip = [sys.executable, *"-m pip wheel -q --no-deps --no-build-isolation -w".split(), tmp_path, ROOT / "runtime"]
+    pip = [
+        sys.executable,
+        *["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w"],
+        tmp_path,
+        ROOT / "runtime",
+    ]
     subprocess.run(pip, check=True)
     venv.create(tmp_path / "env", symlinks=True)
     [packages] = (tmp_path / "env/lib").glob("python*/site-packages")

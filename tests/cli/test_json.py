@@ -35,6 +35,7 @@ CASES = {
     "bench": ("bench", "m.yaml", "--rounds", "2"),
     "test": ("test", "-k", "BitwiseNot", "--examples", "2"),
     "compare": ("compare", "m.yaml"),
+    "reduce": ("reduce", "m.yaml", "small.onnx", "--target", "cuda", "--device", "99"),  # an error on any machine
     "compile": ("compile", "m.yaml"),
     "compile --stop-after": ("compile", "m.yaml", "--stop-after", "dead_code"),
     "export": ("export", "m.yaml", "m.onnx"),
