@@ -66,12 +66,7 @@ def compare(
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-<<<<<<< HEAD
-    feeds = make_feeds(
-        graph.inputs, inputs, dict(shapes), batch, seed, cast, described(how, graph.meta.get("described", {}), model)
-    )
-=======
-    how = how.of(graph.meta.get("described", {}).get("metadata", {}))
+    how = described(how, graph.meta.get("described", {}), model)
     target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
     tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
     make = partial(make_feeds, graph.inputs, shapes=dict(shapes), batch=batch, seed=seed, cast=cast, how=how)
@@ -79,7 +74,6 @@ def compare(
         compiled = open_model(graph, **settings, disable=disable)
         return _against(model, graph, compiled, against, inputs, make, how, tolerance)
     feeds = make(inputs)
->>>>>>> h-fleet
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
