@@ -21,6 +21,7 @@ from graphc.declared import contradictions
 from graphc.errors import CheckError, GraphcError, LoadError, Location, TypeRuleError, UnsupportedError
 from graphc.frontends.onnx_appending import Appending
 from graphc.frontends.onnx_data import dtype_of, to_array, to_dense
+from graphc.frontends.onnx_described import described
 from graphc.frontends.onnx_file import ModelFile, read_model
 from graphc.frontends.onnx_functions import (
     DEFAULT_DOMAINS,
@@ -131,6 +132,7 @@ class _Importer:
                 i.name: dtype for i in (*proto.input, *proto.output) if (dtype := declared_dtype(i)) is not None
             },
             "partial": self.problems.partial,
+            "described": described(self.proto),
         }
         builder, names = scope.builder, tuple(o.name for o in proto.output)
         states: tuple[State, ...] = ()

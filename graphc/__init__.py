@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from graphc.shrinker import ShrunkModel
 
 __version__ = "0.1.0"
-__all__ = ["CheckError", "Graph", "GraphcError", "InputError", "Model", "__version__", "compile", "quantize", "shrink"]
+__all__ = [
+    "CheckError",
+    "Graph",
+    "GraphcError",
+    "InputError",
+    "Model",
+    "__version__",
+    "build",
+    "compile",
+    "load",
+    "quantize",
+    "shrink",
+]
 
 
 class ModelProto(Protocol):
@@ -99,6 +111,62 @@ def compile(  # noqa: A001  (the field's name)
         **({} if precision is None else {"precision": precision}),
         **({} if device is None else {"device": device}),
     )
+
+
+def build(
+    source: ModelSource,
+    path: str | os.PathLike[str],
+    *,
+    targets: Sequence[str] = ("cpu",),
+    shapes: Sequence[Mapping[str, Sequence[int | range]]] = (),
+    params: Mapping[str, bool | int | float | str] | None = None,
+    net: str | None = None,
+    preprocess: bool = True,
+    threads: int | None = None,
+    winograd: int = 6,
+    precision: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Compile a model into one file, which `graphc.load` runs where there is no compiler (docs/deploy.md).
+
+    path      of the file: plans, packed weights, machine code, names and types of inputs and outputs
+    targets   'cpu' for CPUs with all that this one has, 'cpu:avx512', 'cpu:avx2' and 'cpu:portable' for any with these instructions;
+              several are kept beside each other, and the fastest is taken that a machine can run
+    shapes    sets of input shapes by name, where the model leaves dims open; an entry may be a range: all sizes within
+    threads   of an inference, at most; default: the CPUs that this process may use
+    source, params, net, preprocess, winograd, precision, progress  as of `graphc.compile`
+
+    Raises UnsupportedError for a model with nodes that no kernel computes, inputs that are no tensors, or shapes that follow from
+    data; InputError where shapes stay open; and what `graphc.compile` raises.
+    """
+    from graphc.artefact.build import build as run
+    from graphc.compiler import reading_of
+
+    run(
+        source,
+        path,
+        targets=targets,
+        shapes=shapes,
+        reading=reading_of(params, net, preprocess),
+        progress=progress,
+        threads=threads,
+        winograd=winograd,
+        **({} if precision is None else {"precision": precision}),
+    )
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None, target: str | None = None) -> Model:
+    """The model that `build` wrote to a file. Of other packages it needs NumPy alone. The file is mapped, and compared with its
+    digests; it holds machine code, so load only what you trust.
+
+    threads   of an inference, at most those that it was built for; default: the CPUs that this process may use
+    target    one of those that it was built for; default: the fastest that this CPU can run
+
+    Raises LoadError for a file that is damaged, or of another format; UnsupportedError for a CPU that none of its targets is for.
+    """
+    from graphc.artefact.load import load as run
+
+    return run(path, threads, target)
 
 
 def quantize(

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dlpack import array_of, shared_memory
 from graphc.errors import InputError
 from graphc.objects import Content, ObjectType, box, unbox
+from graphc.remedies import conversion, fits, remedy
 from graphc.signature import Signature, Spec, wrong_names
-from graphc.types import Sym, TensorType, dtype_name
+from graphc.types import TensorType, dtype_name
+
+# what making an array raises: of uneven rows, a tensor of a GPU or one that needs its gradient
+UNREADABLE = (TypeError, ValueError, RuntimeError, OverflowError, BufferError)
 
 
 class Arguments:
@@ -28,14 +33,21 @@ class Arguments:
 
     def checked(self, i: int, a: Any) -> np.ndarray:
         """Input i as a contiguous array of the right dtype. Conversions that could lose anything are refused."""
-        spec, want = self.inputs[i], self.dtypes[i]
+        spec, want = self.inputs[i], self.inputs[i].dtype
         found = None if self._device_array is None else self._on_device(i, a)
         if found is not None:
             return found
         if spec.content is not None:
             return box(self._object(f"input '{spec.name}'", spec.content, unbox(a) if isinstance(a, np.ndarray) else a))
         hint = self.how_to_run if isinstance(a, Mapping) else "give a NumPy array of numbers"
-        return tensor(f"input '{spec.name}'", a, want, f"the model wants {wanted(spec)}", hint)
+        return tensor(f"input '{spec.name}'", a, want, f"the model wants {wanted(spec)}", hint, spec.type)
+
+    def checked_on_host(self, i: int, a: Any) -> np.ndarray:
+        """The same, where it has to lie in the host's memory."""
+        array = self.checked(i, a)
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"input '{self.inputs[i].name}' lies on a device", hint="give NumPy arrays")
+        return array
 
     def _object(self, what: str, want: ObjectType, given: Any) -> Any:
         """What a box is to hold: lists, dicts and None as they are, what they hold as arrays."""
@@ -67,7 +79,7 @@ class Arguments:
 
     def _on_device(self, i: int, a: Any) -> Any | None:
         """Input i where it lies on the device; of inputs whose values decide shapes, a copy in the host's memory."""
-        spec, want = self.inputs[i], self.dtypes[i]
+        spec, want = self.inputs[i], self.inputs[i].dtype
         try:
             found = self._device_array(a) if self._device_array is not None else None
         except InputError as error:
@@ -114,11 +126,27 @@ class Arguments:
                 if not getattr(found, "writeable", True):
                     raise InputError(f"the array for output '{n}' may not be written to")
                 given[n] = found
-            elif not isinstance(a, np.ndarray) or not a.flags.c_contiguous or not a.flags.writeable:
-                hint = "make it with numpy.empty(shape, dtype)"
-                raise InputError(f"the array for output '{n}' must be a writable, C-contiguous numpy array", hint=hint)
+            else:
+                given[n] = _buffer(n, a)
         # of results of one name, the last is the one that callers find under it
         return [given.pop(n, None) for n in reversed(self.output_names)][::-1]
+
+    def by_name(self, out: Any) -> Mapping[str, Any]:
+        """The arrays for results as `run` takes them: one for the only output, one or None for each of several, or by name."""
+        if isinstance(out, Mapping):
+            return out
+        many = isinstance(out, (list, tuple))
+        given = out if many else [out]
+        if len(given) != len(self.output_names) or (many and len(given) == 1):
+            names = ", ".join(f"'{n}': …" for n in self.output_names)
+            how = (
+                "out=y" if len(self.output_names) == 1 else f"out=({', '.join(self.output_names)}), or out={{{names}}}"
+            )
+            found = f"{len(given)} arrays in a {type(out).__name__}" if many else "one array"
+            raise InputError(
+                f"'out' is {found}, for {len(self.output_names)} output{'s' * (len(self.output_names) > 1)}", hint=how
+            )
+        return {n: a for n, a in zip(self.output_names, given) if a is not None}
 
     def check_overlap(self, arrays: Sequence[np.ndarray], out: Sequence[np.ndarray | None]) -> None:
         """Kernels read and write in any order: a result may lie neither on an input nor on another result."""
@@ -173,14 +201,19 @@ class Arguments:
 
 
 def tensor(
-    what: str, a: Any, want: np.dtype | None, wish: str, hint: str = "give a NumPy array of numbers"
+    what: str,
+    a: Any,
+    want: np.dtype | None,
+    wish: str,
+    hint: str = "give a NumPy array of numbers",
+    whole: TensorType | None = None,
 ) -> np.ndarray:
     """A contiguous array of the dtype `want`. Conversions that could lose anything are refused by InputError, which says that
-    `what` is wrong, and what is wished for."""
+    `what` is wrong, and what is wished for. whole: the type, for what to do about it."""
     strings = want is not None and want.kind == "O"
     try:
-        array = np.asarray(a)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
+        array = array_of(a)
+    except UNREADABLE as error:
         raise InputError(f"{what} can't be made an array: {error}", hint="give a NumPy array") from None
     if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
         assert want is not None
@@ -190,11 +223,22 @@ def tensor(
     if array.dtype == object and want is not None and not strings:
         raise InputError(f"{what} is {_kind_of(a)}, {wish}", hint=hint)
     if want is not None and array.dtype != want and not (strings and array.dtype.kind in "OUS"):
-        how = f"convert it: x.astype('{'str' if strings else dtype_name(want)}')"
-        raise InputError(f"{what} is {dtype_name(array.dtype)}, {wish}", hint=how)
+        raise InputError(f"{what} is {dtype_name(array.dtype)}, {wish}", hint=conversion(array, want, whole))
     if array.dtype.kind in "US":
         array = array.astype(object)
     return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _buffer(name: str, a: Any) -> np.ndarray:
+    """An object's own memory, for an output of this name."""
+    try:
+        shared = shared_memory(a)
+    except UNREADABLE as error:
+        raise InputError(f"the array for output '{name}' can't be written to: {error}") from None
+    if shared is None or not shared.flags.c_contiguous or not shared.flags.writeable:
+        hint = "make it with numpy.empty(shape, dtype)"
+        raise InputError(f"the array for output '{name}' must be a writable, C-contiguous numpy array", hint=hint)
+    return shared
 
 
 def _kind_of(a: Any) -> str:
@@ -229,8 +273,8 @@ def numbers(a: Any) -> np.ndarray:
     from graphc.dtypes import find
 
     try:
-        array = np.asarray(a)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # uneven rows, a tensor of a GPU
+        array = array_of(a)
+    except UNREADABLE as error:
         raise InputError(f"the array can't be read: {error}", hint="give a NumPy array") from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     found = find(array.dtype)
@@ -254,14 +298,3 @@ def _span(a: Any) -> tuple[int, int]:
 def wanted(spec: Spec) -> str:
     """A type, as far as it is known."""
     return str(spec.type) if spec.type is not None else str(spec).removeprefix(f"{spec.name}: ")
-
-
-def fits(a: np.ndarray, want: TensorType) -> bool:
-    return a.ndim == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, a.shape))
-
-
-def remedy(a: np.ndarray, want: TensorType) -> str:
-    if a.ndim != want.rank:
-        return f"it must have {want.rank} dims, not {a.ndim}: reshape it, or add a dim with x[None]"
-    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
-    return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"

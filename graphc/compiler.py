@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import InputError, memory_errors
+from graphc.errors import InputError, UnsupportedError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -31,11 +32,10 @@ from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
+    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -57,6 +57,7 @@ def compile(  # noqa: A001  (the field's name)
     **options: Any,
 ) -> Model:
     """See `graphc.compile`. options: of the backend."""
+    _require_compiler()
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     if not isinstance(disabled, Collection) or not all(isinstance(name, str) for name in disabled):
@@ -71,15 +72,13 @@ def compile(  # noqa: A001  (the field's name)
         raise InputError(
             f"states must map names of inputs to names of outputs, not {states!r}", hint="states={'h': 'h_next'}"
         )
-    if net is not None and not isinstance(net, str):
-        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
-    reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+    reading = reading_of(params, net, preprocess)
     request = Request(options=options, disabled=tuple(disabled), cache=cache, progress=progress)
     backend = backends.open_backend(target, request)
     if disabled:
         check_disabled(backend, disabled)
     with memory_errors():
-        origin = origin_of(_located(source), copy=cache and backend.capabilities.stores_plans)
+        origin = origin_of(located(source), copy=cache and backend.capabilities.stores_plans)
         compilation = Compilation(origin, target, request, backend, reading, states or {})
         model = Model(compilation, {"target": target, "cache": cache, "disabled": tuple(disabled), **options})
         signature = compilation.signature
@@ -95,13 +94,30 @@ def load(
     source: Any, *, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
 ) -> Graph:
     """The graph of what `compile` takes, as its front end makes it."""
+    _require_compiler()
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
-    return origin_of(_located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+    return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
 
 
-def _located(source: Any) -> Any:
+def _require_compiler() -> None:
+    """Raises UnsupportedError where only the part of graphc is installed that runs what was built."""
+    if not (Path(__file__).parent / "frontends").exists():
+        raise UnsupportedError(
+            "this is graphc-runtime, which loads what `graphc build` wrote: graphc.load('model.gcm')",
+            hint="to compile models, install graphc in its place",
+        )
+
+
+def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:
+    """Raises InputError for params that are none, and for a net that is no name."""
+    if net is not None and not isinstance(net, str):
+        raise InputError(f"net must be the name of a net, not {net!r}", hint="net='generator'")
+    return Reading(params=_params(params or {}), net=net, preprocess=preprocess)
+
+
+def located(source: Any) -> Any:
     """The path of the page that 'zoo:NAME' names, else the source itself."""
     if isinstance(source, str) and source.startswith("zoo:"):
         from graphc import zoo
@@ -135,11 +151,6 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     pipeline.check_names(names, passes, own)
 
 
-def reopened(graph: Graph, recipe: Mapping[str, Any]) -> Model:
-    """A model from its pickle."""
-    return compile(graph, **recipe)
-
-
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -162,7 +173,6 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
-    reopen = staticmethod(reopened)
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -174,13 +184,14 @@ class Compilation:
 
         store = open_store()
         source = self.origin.digest(store) if store is not None else None
-        if store is None or source is None:
+        software = fingerprint() if source is not None else None
+        if store is None or software is None:
             return None
         disabled = sorted(self.request.disabled)
         params = [(n, repr(v)) for n, v in self.reading.params]
         types = [(n, str(t)) for n, t in self.reading.types]
         reading = [sorted(self.reading.given), types, params, self.reading.net, self.reading.preprocess]
-        asked = [source, fingerprint(), self.backend.identity(), disabled, reading, sorted(self.states.items())]
+        asked = [source, software, self.backend.identity(), disabled, reading, sorted(self.states.items())]
         key = digest_of(json.dumps(asked, sort_keys=True))
         entry = self._entry = store.entry(key)
         document = entry.model()
@@ -197,6 +208,15 @@ class Compilation:
     @property
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
+
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
+        content, reading = self.origin.content(), self.reading
+        if content is None or not reading.declared:
+            return None
+        how = {"params": dict(reading.params), "net": reading.net, "states": self.states}
+        given = {name: value for name, value in how.items() if value}  # equal arguments are to be one
+        return content, given if reading.preprocess else {**given, "preprocess": False}
 
     def read(self, reading: Reading) -> Compilation:
         """The same source, read in another way, with plans of its own. A session runs the model that has the states."""
@@ -260,6 +280,7 @@ class Compilation:
             graph.meta.get("labels", {}),
             class_scores(self.loaded),
             tuple(Spec.of(n, t) for n, t in unproved(graph.meta.get("declared", {}), results).items()) if whole else (),
+            graph.meta.get("described", {}),
         )
 
     def forget(self) -> None:

@@ -10,16 +10,31 @@ from importlib.util import find_spec
 from typing import Any
 
 from graphc.documents import Stamp, stamp_of
+from graphc.own import PARTS, load_installed
 from graphc.store import open_store
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "onnx", "ml_dtypes", "yaml", "safetensors")
+_NO_PART = ("__pycache__", "docs", "examples")  # of what computes
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
+def fingerprint() -> str | None:
+    """Of graphc's own text, of the packages that it computes with, and of operators that users have registered. None where these
+    read what can't be told from what they read another time."""
+    load_installed()
+    if not PARTS:
+        return _of_graphc()
+    from graphc.code_digest import Unknown, code_digest
+
+    try:
+        return f"{_of_graphc()} {code_digest(*PARTS)}"
+    except Unknown:
+        return None
+
+
 @lru_cache(maxsize=1)
-def fingerprint() -> str:
-    """Of graphc's own text and of the packages that it computes with. The text is read where one of its files has changed since
-    somebody read it last."""
+def _of_graphc() -> str:
+    """The text is read where one of its files has changed since somebody read it last."""
     store = open_store()
     read = partial(text_digest, _ROOT)
     text = read() if store is None else store.remembered(_ROOT, partial(text_stamp, _ROOT), read)
@@ -57,7 +72,7 @@ def _sources(root: str) -> list[tuple[Any, ...]]:
                 for entry in entries:
                     if entry.name.endswith(".py"):
                         found.append((f"{folder}/{entry.name}", *stamp_of(entry.stat())))
-                    elif entry.name != "__pycache__" and entry.is_dir():  # in a checkout, parts are links
+                    elif entry.name not in _NO_PART and entry.is_dir():  # in a checkout, parts are links
                         visit(f"{folder}/{entry.name}")
         finally:
             os.close(fd)

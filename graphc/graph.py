@@ -235,6 +235,20 @@ class Graph:
                     g.add_edge(maker[v], n, value=v)
         return g
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{v.name}: {v.type}" for v in self.inputs)
+        made = ", ".join(f"{name}: {v.type}" for name, v in zip(self.output_names, self.outputs))
+        return f"Graph '{self.name}', {len(self.nodes)} nodes: {given} -> {made}"
+
+    def _repr_html_(self) -> str:
+        from graphc.tables import html_table
+
+        rows = []
+        for i, n in enumerate(self.nodes):
+            read, made = (v.name if v else "-" for v in n.inputs), (str(v.type) for v in n.outputs)
+            rows.append((i, n.name, n.op.name, ", ".join(read), ", ".join(made)))
+        return html_table((">#", "name", "op", "from", "makes"), rows, repr(self))
+
     def __str__(self) -> str:
         head = ", ".join(map(repr, self.inputs))
         body = "\n".join(f"  {n!r}" for n in self.nodes)

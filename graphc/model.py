@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from graphc import classes
-from graphc.arguments import Arguments, fits, remedy
+from graphc.arguments import Arguments
 from graphc.errors import GraphcError, GraphcWarning, InputError, TypeRuleError, raise_full
 from graphc.executable import PLANNING, Executable, Quick, Shared, remember, taken, value_key
 from graphc.objects import given_back, unbox
 from graphc.reading import Contradiction, Reading, contradictions, open_type, told_apart
+from graphc.remedies import fits, remedy
 from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
+    from graphc.explanation import Explanation
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
+    from graphc.pickled import Content, InBytes
     from graphc.report import Pending, Plan
     from graphc.room import Memory
+    from graphc.serving import Batcher
     from graphc.session import Session
     from graphc.signature import Growth, State
     from graphc.structures import Structures
@@ -105,9 +109,8 @@ class Source(Protocol):
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
 
-    @property
-    def reopen(self) -> Callable[[Graph, Mapping[str, Any]], Model]:
-        """The model again, from its pickle."""
+    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+        """What a pickle has of the source, and how it is read; None where that is the graph."""
         ...
 
 
@@ -116,7 +119,8 @@ class Model:
 
     >>> y = model(x)                              # one array, or a tuple when there are several outputs
     >>> results = model.run({"x": x})             # by name
-    >>> model.run({"x": x}, out={"y": buffer})    # into your own array
+    >>> model(x, out=buffer)                      # into your own array
+    >>> model.run({"x": x}, out={"y": buffer})
     >>> session = model.session(h=first)          # step by step, with states carried over: recurrent layers, caches
 
     Safe to call from several threads. Shapes that have not been seen before are planned at the first call.
@@ -146,6 +150,7 @@ class Model:
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
+        self._pickled: InBytes | None = None  # the graph, where the source is no file
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -171,6 +176,12 @@ class Model:
         return self._source.signature.scores
 
     @property
+    def described(self) -> Mapping[str, Any]:
+        """What an ONNX file says of itself: producer_name, producer_version, domain, version, description, graph_name,
+        graph_description, metadata (by key), and dims, by input and output. Empty entries are left out."""
+        return self._source.signature.described
+
+    @property
     def nets(self) -> tuple[str, ...]:
         """The names of all nets of the file that the model was read from, where it has several."""
         return self._source.signature.nets
@@ -179,6 +190,16 @@ class Model:
     def files(self) -> tuple[Path, ...]:
         """The files that the model was read from: its own, those that it includes, and those of its weights."""
         return self._source.files
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of `graphc.compile` that say how, not what, it compiles."""
+        return dict(self._recipe)
+
+    @property
+    def is_current(self) -> bool:
+        """Are its files still what it was compiled from? Also True of what was read from no file."""
+        return self._source.content() is not None or not self.files
 
     @cached_property
     def source_graph(self) -> Graph:
@@ -193,28 +214,32 @@ class Model:
             return _detached(self._source.graph)
 
     def __call__(self, *args: np.ndarray, **kwargs: np.ndarray) -> Any:
-        """Inputs by position or name; gives the output array, or a tuple of them where there are several."""
+        """Inputs by position or name; gives the output array, or a tuple of them where there are several.
+
+        out: the array to write the result into, of its shape and dtype, C-contiguous, and apart from the inputs: no array is made
+        for it, and the call gives it back. Of several outputs a tuple of arrays, None for one that is to be made, or some by name.
+        (Where an input is called so, `run` takes the arrays.)
+
+        Raises InputError as `run` does.
+        """
         if len(args) == self._count and not kwargs:
             quick = self._quick(args)
             results = self._run(args, None) if quick is None else [*quick.values()]
             return results[0] if len(results) == 1 else tuple(results)
-        if "out" in kwargs and all(s.name != "out" for s in self.inputs):
-            buffers = ", ".join(f"'{n}': …" for n in self._output_names)
-            raise InputError(
-                "'out' is an argument of run, not of a call",
-                hint=f"{self._arguments.how_to_run[:-1]}, out={{{buffers}}})",
-            )
+        out = None if any(s.name == "out" for s in self.inputs) else kwargs.pop("out", None)
         if len(args) > len(self.inputs) or (len(args) < self._count and not kwargs):
             raise InputError(
                 f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._arguments.signature
             )
-        results = list(self.run(self._arguments.joined(args, kwargs)).values())
+        buffers = None if out is None else self._arguments.by_name(out)
+        results = list(self.run(self._arguments.joined(args, kwargs), buffers).values())
         return results[0] if len(results) == 1 else tuple(results)
 
     def run(
         self, feeds: Mapping[str, Any], out: Mapping[str, Any] | None = None, stream: Any = None
     ) -> dict[str, np.ndarray]:
-        """Results by name for inputs by name. `out`: arrays to write results into.
+        """Results by name for inputs by name: NumPy arrays, whatever has `__array_interface__`, DLPack or `__array__`, or lists of
+        numbers that the dtype can hold. `out`: arrays to write results into, which they give back.
 
         On a GPU, inputs and `out` may be arrays in its memory (DLPack, __cuda_array_interface__); if one is, the results that are
         made are there, too, and the work may still be going on: whoever takes them waits for it. stream: that this work
@@ -234,7 +259,7 @@ class Model:
         if out is not None or stream is not None:
             buffers = None if out is None else self._arguments.buffers(out)
             queue = None if stream is None else self._source.stream(stream)
-            return dict(zip(self._output_names, self._run(arrays, buffers, queue)))
+            return {**dict(zip(self._output_names, self._run(arrays, buffers, queue))), **(out or {})}
         results = self._quick(arrays)
         return dict(zip(self._output_names, self._run(arrays, None))) if results is None else results
 
@@ -274,6 +299,21 @@ class Model:
         from graphc.sessions import load
 
         return load(self, self._source.signature, self._arguments, path)
+
+    def batcher(
+        self, max_batch: int = 8, max_delay: float = 0.002, *, max_waiting: int = 1024, check: bool = True
+    ) -> Batcher:
+        """Dynamic batching: callers in threads and coroutines give a row or a few each, which run together (docs/serving.md).
+
+        max_batch: rows of a call; max_delay: seconds that the first of them waits for others at most; max_waiting: requests
+        that wait at a time, more have to wait to be taken. check: the first batch's first request is also run alone, and a model
+        in which rows depend on each other refused.
+
+        Raises InputError where the model has no batch axis: a first dim of inputs and outputs that is open.
+        """
+        from graphc.serving import Batcher
+
+        return Batcher(self, self._source.signature, self._arguments, max_batch, max_delay, max_waiting, check)
 
     # --- steps in place, for sessions --------------------------------------------------------------------------------
     def growing_plans(self, growing: tuple[Growth, ...]) -> GrowingPlans:
@@ -402,11 +442,26 @@ class Model:
             graph = model._source.graph
         return result_types(graph, {n: a.shape for n, a in zip(model._names, arrays)})
 
-    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Make the plan for input shapes now, where no input's value decides a shape."""
+    def explain(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        values: Mapping[str, np.ndarray] | None = None,
+        *,
+        many: bool = False,
+    ) -> Explanation:
+        """What the model became for these shapes, and why: as text (`print(model.explain())`), as HTML in a notebook, and as data
+        (`.plan`). Arguments and errors are those of `plan`.
+        """
+        from graphc.explanation import Explanation
+
+        plan = self.plan(shapes, values, many=many)
+        return Explanation(self.name, plan, many, all(spec.is_static for spec in self.inputs))
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]] | None = None, *, many: bool = False) -> None:
+        """Make the plan for input shapes now, where no input's value decides a shape. many: as of `plan`."""
         model, arrays = self._for(shapes or {})
         if not model._valued:
-            model._executable(arrays, alone=True)
+            model._executable(arrays, alone=not many, many=many)
 
     def _for(
         self, shapes: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -622,11 +677,21 @@ class Model:
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple:
-        """Pickles the source graph and the options; machine code is found in the cache again. Inputs with a default lose it."""
-        if self.source_graph.meta.get("partial"):
-            message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
-            raise InputError(message, hint="pickle the path of its file instead")
-        return self._source.reopen, (self.source_graph, self._recipe)
+        """Pickles the path of the source, what its files hold, and the options; the bytes or the graph where there is no file, or
+        it is another now. Plans and machine code are found again, and a model that the process has already is that model."""
+        from graphc.pickled import InBytes, reduced
+
+        found = self._source.content()
+        if found is not None:
+            content, reading = found
+            return reduced(self, content, {**self._recipe, **reading})
+        if self._pickled is None:
+            graph = self.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(self, self._pickled, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:

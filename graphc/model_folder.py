@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +117,8 @@ class ModelFolder:
 
     def temporary(self) -> tuple[int, Path]:
         """An open file of the folder, and its name, which nothing refers to yet."""
+        import tempfile
+
         fd, name = tempfile.mkstemp(dir=self.folder, prefix=".tmp-")
         return fd, Path(name)
 
@@ -158,6 +158,8 @@ class ModelFolder:
 
     def delete(self) -> bool:
         """The whole folder, unless another process is writing to it. Who has mapped its files keeps them."""
+        import shutil
+
         if not self.lock():
             return False
         try:

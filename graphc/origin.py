@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from graphc.store import Store
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
+    from graphc.pickled import Content, InFile
 
 FrontEnd = Callable[[Any], "Graph"]
 Described = Sequence[Sequence[str]]  # files beside the model's: path from its folder, digest
@@ -43,6 +46,10 @@ class Origin:
         """mapped: large arrays may be views of mapped files."""
         return front_end(self.source)
 
+    def content(self) -> Content | None:
+        """What a pickle has of it; None where that is its graph."""
+        return None
+
     def described(self, store: Store) -> Described | None:
         """The files beside it that it was loaded from; None where they have changed meanwhile."""
         return []
@@ -65,8 +72,38 @@ class GraphOrigin(Origin):
 class BytesOrigin(Origin):
     reloadable = True
 
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.source).hexdigest()
+
     def digest(self, store: Store) -> str | None:
-        return f"onnx {hashlib.sha256(self.source).hexdigest()}"
+        return f"onnx {self._digest}"
+
+    def content(self) -> Content | None:
+        from graphc.pickled import InBytes
+
+        return InBytes(self.source, self._digest, False)
+
+
+class PickledOrigin(Origin):
+    """source: the pickle of a graph."""
+
+    reloadable = True
+
+    def __init__(self, source: bytes, digest: str) -> None:
+        super().__init__(source)
+        self._digest = digest
+
+    def digest(self, store: Store) -> str | None:
+        return f"graph {self._digest}"
+
+    def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
+        return front_end(pickle.loads(self.source))
+
+    def content(self) -> Content | None:
+        from graphc.pickled import InBytes
+
+        return InBytes(self.source, self._digest, True)
 
 
 class FileOrigin(Origin):
@@ -78,6 +115,7 @@ class FileOrigin(Origin):
         super().__init__(source)
         self._files = Files()
         self._stamp: list[int] | None = None
+        self._content: InFile | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -92,6 +130,18 @@ class FileOrigin(Origin):
             return f"{self.source.suffix} {text_of(self.source.stem)} {store.source_digest(self.source)}"
         except (OSError, ValueError):
             return None  # the front end says what is wrong with it
+
+    def content(self) -> Content | None:
+        """None where a file has gone or changed."""
+        from graphc.pickled import InFile, digest_of
+
+        if not self.source.is_file() or self._current() != self._stamp or not self._files.are_there:
+            return None
+        if self._content is None:
+            path = os.path.abspath(self.source)
+            found = [(os.path.relpath(p, os.path.dirname(path)), digest_of(p)) for p in self.files]
+            self._content = InFile(path, tuple(found))
+        return self._content
 
     def load(self, front_end: FrontEnd, mapped: bool) -> Graph:
         self.check()
@@ -143,6 +193,8 @@ class FileOrigin(Origin):
 
 def origin_of(source: Any, copy: bool) -> Origin:
     """copy: of a ModelProto, which its owner may change."""
+    if isinstance(source, Origin):
+        return source
     graphs = sys.modules.get("graphc.graph")
     if graphs is not None and isinstance(source, graphs.Graph):
         return GraphOrigin(source)

@@ -5,7 +5,7 @@ Backends fill these records; the command line and the tests read them. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from graphc.dtypes import BY_NAME, FLOAT32, Element
-from graphc.errors import GraphcError, UnsupportedError
+from graphc.errors import UnsupportedError
 from graphc.sizes import hint_of
 from graphc.types import Shape
+from graphc.words import count
 
+STEPS = (">step", "nodes", "+kernel", "+algorithm", "type", "+because", ">flop", ">bytes")  # of a table of them
 MANY = 16  # operators that a label does not list
 
 
@@ -75,6 +77,20 @@ def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
             others = []
         out += [first, *others]
     return out
+
+
+def rows_of(steps: Sequence[StepInfo]) -> list[tuple[Any, ...]]:
+    """For the columns STEPS."""
+    return [row for step in folded(steps) for row in _rows(step)]
+
+
+def _rows(step: StepInfo) -> Iterator[tuple[Any, ...]]:
+    """A step, and the steps that it runs itself."""
+    kernel = "host (NumPy)" if step.host else step.kernel
+    cost = count(step.flops), format_bytes(step.nbytes)
+    yield step.index, step.label, kernel, step.algorithm, step.type, step.reason, *cost
+    for label, kernel, algorithm, reason, flops in step.inside:
+        yield "", f"  {label}", kernel, algorithm, "", reason, count(flops), ""
 
 
 def type_of(steps: Iterable[StepInfo]) -> str:
@@ -233,23 +249,36 @@ class Plan:
     emulated: bool = False
 
     def require_times(self) -> None:
-        """Raises GraphcError where its steps can't be timed."""
+        """Raises UnsupportedError where its steps can't be timed."""
         if self.emulated:
             raise UnsupportedError(
                 f"target '{self.target}' has no profile: times of the emulator say nothing about a GPU",
                 hint="profile with target 'cuda' on a GPU, or with target 'cpu'",
             )
         if self.measure is None:
-            raise GraphcError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
+            raise UnsupportedError(f"target '{self.target}' has no profiler", hint="profile with target 'cpu'")
 
     def profile(self, feeds: Mapping[str, np.ndarray], rounds: int = 10) -> list[float]:
         """Median seconds of each step over `rounds` runs, in the order of `steps`.
 
-        Raises InputError where `feeds` do not fit, GraphcError where the target can't be profiled.
+        Raises InputError where `feeds` do not fit, UnsupportedError where the target or the model can't be profiled.
         """
         self.require_times()
         assert self.measure is not None
         return list(self.measure(feeds, rounds))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        later = f", {len(self.pending)} nodes pending" if self.pending else ""
+        return (
+            f"Plan for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}, {sizes}: {len(self.steps)} steps{later}, "
+            f"weights {format_bytes(self.memory.weights)}, arena {format_bytes(self.memory.arena)}"
+        )
+
+    def _repr_html_(self) -> str:
+        from graphc.tables import html_table
+
+        return html_table(STEPS, rows_of(self.steps), repr(self))
 
     def to_json(self) -> dict[str, Any]:
         """What it tells as dicts, tuples, numbers and text; of arithmetic with open sizes the expressions."""

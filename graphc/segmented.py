@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from graphc.classes import CantServeMany
-from graphc.errors import GraphcError
+from graphc.errors import UnsupportedError
 from graphc.executable import PLANNING, Executable, Shared, remember, taken, value_key
 from graphc.objects import own
 from graphc.records import record
@@ -291,7 +291,7 @@ def _own(a: np.ndarray) -> np.ndarray:
 
 
 def _unmeasured(feeds: Mapping[str, np.ndarray], rounds: int) -> list[float]:
-    raise GraphcError(
+    raise UnsupportedError(
         "a model whose shapes follow from data can't be timed step by step",
         hint="time it whole: without --profile, --trace and --picture",
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.arguments import Arguments, fits, remedy
+from graphc.arguments import Arguments
 from graphc.errors import InputError
+from graphc.remedies import fits, remedy
 from graphc.session import Carried, Session
 from graphc.session_file import read
 from graphc.signature import Growth, Signature

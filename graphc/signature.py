@@ -95,6 +95,7 @@ class Signature:
     labels     names of the classes that outputs have scores of, by output
     scores     outputs that are scores of classes, whether these have names or not
     declared   outputs as the file declares them, where that does not follow from the operators
+    described  what an ONNX file says of itself, and the dims that it gives (frontends/onnx_described.py)
     """
 
     name: str
@@ -111,6 +112,7 @@ class Signature:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scores: tuple[str, ...] = ()
     declared: tuple[Spec, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         specs = {key: [_to_json(s) for s in getattr(self, key)] for key in _SPECS}
@@ -120,7 +122,7 @@ class Signature:
         rest["growing"] = [[g.input, g.output, g.axis] for g in self.growing]
         rest["nets"] = list(self.nets)
         rest["labels"] = {name: list(names) for name, names in self.labels.items()}
-        rest["scores"] = list(self.scores)
+        rest["scores"], rest["described"] = list(self.scores), dict(self.described)
         return {"name": self.name, **specs, **rest}
 
     @staticmethod
@@ -131,7 +133,17 @@ class Signature:
         rest = tuple(content["valued"]), content["operators"], optional, content["loose"], states, caches, grown
         labels = {name: tuple(names) for name, names in content["labels"].items()}
         return Signature(
-            content["name"], inputs, outputs, *rest, tuple(content["nets"]), labels, tuple(content["scores"]), promised
+            *(
+                content["name"],
+                inputs,
+                outputs,
+                *rest,
+                tuple(content["nets"]),
+                labels,
+                tuple(content["scores"]),
+                promised,
+            ),
+            content["described"],
         )
 
 

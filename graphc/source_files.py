@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -63,6 +63,11 @@ class Files:
         noted = ((path, stamp) for path, stamp in self._noted.items() if path not in self._open)
         return next((path for path, stamp in noted if _stamp_now(path) != stamp), None)
 
+    @property
+    def are_there(self) -> bool:
+        """Are all files, by their names, still what was read?"""
+        return all(stamp is not None and _stamp_now(path) == stamp for path, stamp in self._noted.items())
+
     def open(self, path: Path, fd: int | None = None) -> mmap.mmap | None:
         """The mapped file; None where it is empty or can't be mapped (a pipe, some network folders). Raises OSError."""
         self.note(path)
@@ -104,9 +109,9 @@ class Files:
             if f.memory is not None:
                 _give_back(f.memory, 0, len(f.memory))
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # when Python ends, `os` may be gone first
         for f in self._open.values():
-            os.close(f.fd)
+            close(f.fd)
 
 
 def shown(path: Path) -> str:

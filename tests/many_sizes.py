@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from strategies import Use
 
 import graphc
 from graphc.errors import InputError, TypeRuleError
 from graphc.executable import Executable
 from graphc.graph import Builder, Graph
 from graphc.model import Model
+from graphc.testing import Use
 
 ALGORITHMS = ("winograd", "strassen", "image_runs")  # chosen for the example's sizes: they round in another way
 

@@ -10,9 +10,11 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from graphc.graph import Builder, Graph, Node
-from graphc.interpret import run_graph, run_node
+from graphc.graph import Builder, Node
+from graphc.interpret import run_node
 from graphc.op import Case, Const, Op, get_op
+from graphc.testing import Use, use_of
+from graphc.testing.checking import expanded as testing_expanded
 from graphc.types import TensorType, dtype_name
 
 RUNTIME_OPSET = 22
@@ -26,41 +28,20 @@ def cases(*names: str) -> list:
 
 def operands(op: Op, case: Case, dtype: str | None = None, seed: int = 0) -> list[np.ndarray | None]:
     """Random operands of a case; `dtype` (default: the samples' first) for those that do not name theirs."""
-    rng, samples = np.random.default_rng(seed), op.samples
-    arrays: list[np.ndarray | None] = []
-    for i, spec in enumerate(case.inputs):
-        if spec is None:
-            arrays.append(None)
-            continue
-        if isinstance(spec, Const):
-            arrays.append(np.asarray(spec.value, spec.dtype))
-            continue
-        low, high = (v if isinstance(v, (int, float)) else v[i] for v in (samples.low, samples.high))
-        low, high = low if spec.low is None else spec.low, high if spec.high is None else spec.high
-        kind = np.dtype(spec.dtype or dtype or samples.dtypes[0])
-        if kind.kind == "b":
-            arrays.append(rng.random(spec.shape) < 0.5)
-        elif kind.kind in "iu":
-            arrays.append(
-                rng.integers(max(int(low), 0) if kind.kind == "u" else int(low), int(high) + 1, spec.shape, kind)
-            )
-        else:
-            arrays.append(rng.uniform(low, high, spec.shape).astype(kind))
-    return arrays
+    return list(use_of(op, case, dtype or op.samples.dtypes[0], seed).arrays)
 
 
-def build(name: str, case: Case, arrays: Sequence[np.ndarray | None], symbolic: bool = False) -> tuple[Builder, Node]:
-    """A builder holding one node: constants for what the operator reads when compiling and for Const operands."""
-    b, op = Builder("case"), get_op(name)
-    inputs = []
-    for i, (spec, a) in enumerate(zip(case.inputs, arrays)):
-        if a is None:
-            inputs.append(None)
-        elif isinstance(spec, Const) or i in op.values:
-            inputs.append(b.constant(a))
-        else:
-            inputs.append(b.input(f"x{i}", a.dtype, a.shape))
-    b.add(name, *inputs, name="node", outputs=case.n_outputs, **case.attrs)
+def used(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> Use:
+    """The case with these operands: constants for what the operator reads when compiling and for Const operands."""
+    op = get_op(name)
+    constants = {i for i, spec in enumerate(case.inputs) if isinstance(spec, Const) or i in op.values}
+    return Use(op, tuple(arrays), case.attrs, case.n_outputs, frozenset(constants))
+
+
+def build(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tuple[Builder, Node]:
+    """A builder holding the one node."""
+    b, use = Builder("case"), used(name, case, arrays)
+    b.add(name, *use.operands(b), name="node", outputs=case.n_outputs, **case.attrs)
     return b, b.nodes[-1]
 
 
@@ -69,19 +50,9 @@ def reference(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tup
     return run_node(build(name, case, arrays)[1], arrays)
 
 
-def expanded(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...] | None:
+def expanded(name: str, case: Case, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """Results of the operator's expansion, node by node, or None where it has none for this case."""
-    b, node = build(name, case, arrays)
-    inner = Builder("expanded")
-    inner.inputs = b.inputs
-    result = node.op.expand(inner, node.call)
-    if result is None:
-        return None
-    outputs = list(result) if isinstance(result, (tuple, list)) else [result]
-    for value, want in zip(outputs, node.outputs):
-        assert value.type == want.type, f"{name} expands to {value.type}, not {want.type}"
-    graph = Graph("expanded", tuple(b.inputs), tuple(outputs), tuple(inner.nodes), tuple(map(str, range(len(outputs)))))
-    return tuple(run_graph(graph, [arrays[int(v.name[1:])] for v in b.inputs]))
+    return testing_expanded(used(name, case, arrays))
 
 
 def onnx_model(

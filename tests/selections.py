@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from strategies import Use
 from suite import compiled, host_reasons, results, use
 
 import graphc
 from graphc.backends.reference import run as reference
 from graphc.errors import InputError
 from graphc.graph import Builder
+from graphc.testing import Use
 
 F32 = np.float32
 INF, NAN = np.inf, np.nan

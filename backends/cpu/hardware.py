@@ -15,6 +15,15 @@ def cpu_count() -> int:
     return max(1, min(count, int(quota + 0.999)) if quota else count)
 
 
+def cpu_flags() -> frozenset[str]:
+    """What the first CPU has, by Linux's names; empty where the system does not tell."""
+    try:
+        lines = _text("/proc/cpuinfo").partition("\n\n")[0].splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(w for line in lines if line.startswith("flags") for w in line.partition(":")[2].split())
+
+
 def _cgroup_quota() -> float | None:
     """CPUs that the container may use on average, or None where nothing limits it."""
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from graphc.backends.cpu.hardware import cache_sizes
 from graphc.dtypes import FLOAT32, Element
 from graphc.errors import UnsupportedError
 
 BASELINE = "x86-64"  # LLVM's name of what every 64-bit x86 has
+AVX512 = "x86-64-v4"  # and of what every CPU with AVX-512 has that is made for servers
+EXTRAS = ("avx512vnni", "avx512vbmi", "avx512bf16")  # what some have beyond it and kernels use
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Target:
     features  of its features
     chains    multiply-adds of vectors that run at the same time: latency times units (4 cycles and 2 units since Skylake and Zen 3)
     l1 l2 l3  bytes of the caches that serve one core. The last one may be shared
+    name      where that is not the isa: of a level that many machines have, 'x86-64-v4+avx512vnni'
 
     Machine code depends on the first six only, under which it is kept; plans depend on all.
     """
@@ -39,9 +43,10 @@ class Target:
     l1: int = 32 << 10
     l2: int = 1 << 20
     l3: int = 32 << 20
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"cpu:{self.isa}"
+        return f"cpu:{self.name or self.isa}"
 
     @property
     def vector(self) -> int:
@@ -75,7 +80,8 @@ class Target:
 
 @lru_cache
 def detect(isa: str | None = None) -> Target:
-    """The host's best instruction set, or the named one. `GRAPHC_ISA` overrides the default.
+    """The host's best instruction set, or the named one. `GRAPHC_ISA` overrides the default. Code for 'avx512' is for the host's
+    own CPU; that for 'x86-64-v4', with those of `EXTRAS` behind it that are named ('x86-64-v4+avx512vnni'), for all that have these.
 
     Raises UnsupportedError for an unknown name, or one that this CPU does not have.
     """
@@ -84,7 +90,7 @@ def detect(isa: str | None = None) -> Target:
     has = llvm.get_host_cpu_features()
     cpu = llvm.get_host_cpu_name()
     features = has.flatten()
-    caches = cache_sizes()
+    caches: dict[str, Any] = cache_sizes()
     offered = {}
     if has.get("avx512f") and has.get("avx512vl") and has.get("avx512dq") and has.get("avx512bw"):
         # 256-bit preference would split every vector of ours in two
@@ -97,6 +103,11 @@ def detect(isa: str | None = None) -> Target:
     chosen = os.environ.get("GRAPHC_ISA")
     name = isa or chosen or next(iter(offered))
     origin = "" if isa or not chosen else " (from GRAPHC_ISA)"
+    if "avx512" in offered and name.startswith(AVX512):
+        level, *extras = name.split("+")
+        if level == AVX512 and all(e in EXTRAS and has.get(e) for e in extras) and has.get("avx512cd"):
+            features = ",".join(["-prefer-256-bit", *(f"+{e}" for e in extras)])
+            return Target("avx512", 16, 32, "v", AVX512, features, **caches, name=name)
     if name not in ("avx512", "avx2", "portable"):
         raise UnsupportedError(f"unknown instruction set '{name}'{origin}", hint=f"one of: {', '.join(offered)}")
     if name not in offered:

@@ -19,6 +19,7 @@ import click
 
 from graphc import __version__
 from graphc.cli.bench import bench
+from graphc.cli.build import build
 from graphc.cli.check import check
 from graphc.cli.compare import compare
 from graphc.cli.compile import compile_
@@ -32,10 +33,13 @@ from graphc.cli.language import layers_
 from graphc.cli.machine import error_record, print_json
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.reduce import reduce
+from graphc.cli.report import report
 from graphc.cli.run import run
 from graphc.cli.schema import schema
 from graphc.cli.show import show
 from graphc.cli.shrink import shrink
+from graphc.cli.test import test
 from graphc.cli.zoo import zoo
 from graphc.errors import GraphcError
 
@@ -122,17 +126,21 @@ def main() -> None:
 for command in (
     run,
     compile_,
+    build,
     check,
     show,
     explain,
     bench,
+    report,
     compare,
+    reduce,
     export,
     quantize,
     shrink,
     schema,
     operators,
     layers_,
+    test,
     zoo,
     init,
     help_,

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from graphc.cli.console import progress_bars, seconds
+from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, make_feeds, plan_of
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.profile import chrome_trace, picture, print_profile
+from graphc.cli.picture import picture, require_matplotlib
+from graphc.cli.profile import chrome_trace, print_profile
 from graphc.objects import tensors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from graphc.cli.preparation import Preparation
 
 WARMUP = 3
 
@@ -32,7 +36,7 @@ WARMUP = 3
 @click.option("--rounds", type=click.IntRange(min=1), default=30, show_default=True, help="Runs to time.")
 @click.option("--profile", is_flag=True, help="Also time each step, and say how near it comes to the machine's limits.")
 @click.option("--trace", type=OutputFile(".json"), help="Write the steps as a Chrome trace (JSON).")
-@click.option("--picture", "drawing", type=OutputFile(".svg"), help="Write the steps as bars (SVG).")
+@click.option("--picture", "drawing", type=OutputFile(".svg"), help="Draw the steps and the roofline (SVG).")
 @compile_options
 @json_option
 def bench(
@@ -42,6 +46,7 @@ def bench(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     rounds: int,
     profile: bool,
     trace: Path | None,
@@ -50,11 +55,15 @@ def bench(
 ) -> Record:
     """Time MODEL on this machine."""
     refuse_inputs((trace, drawing), (model, *input_files(inputs)))
+    if drawing:
+        require_matplotlib()
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
+        feeds = make_feeds(
+            compiled.inputs, inputs, dict(shapes), batch, seed, cast, described(how, compiled.described, model)
+        )
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:
         plan.require_times()
@@ -90,8 +99,8 @@ def bench(
         return record
     median = float(np.median(times))
     spent = plan.profile(feeds, rounds)
+    limits = open_backend(**settings).roofline() if profile or drawing else None
     if profile:
-        limits = open_backend(**settings).roofline()
         print_profile(plan, spent, limits)
         record["profile"] = [
             {**asdict(step), "seconds": t, "roofline": limits.seconds(step) if limits and not step.host else None}
@@ -102,7 +111,8 @@ def bench(
         write_file(trace, lambda f: f.write(events))
         click.echo(f"wrote {trace}: open it in chrome://tracing or ui.perfetto.dev")
     if drawing:
-        svg = picture(plan, spent, f"{compiled.name}, {plan.threads} threads, {seconds(median)}").encode()
+        title = f"{compiled.name}, {many(plan.threads, 'thread')}, {seconds(median)}"
+        svg = picture(plan, spent, title, limits).encode()
         write_file(drawing, lambda f: f.write(svg))
         click.echo(f"wrote {drawing}")
     return record

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from graphc.cli.completion import stage_names
 from graphc.cli.console import many, progress_bars, seconds
 from graphc.cli.feeds import load_graph, make_plan, resolve_shapes
 from graphc.cli.machine import Record, json_option
@@ -22,6 +23,7 @@ from graphc.report import format_bytes
 @click.option(
     "--stop-after",
     metavar="NAME",
+    shell_complete=stage_names,
     help="Print what there is after this pass ('bound:PASS': its second turn, with known shapes) or stage of the target.",
 )
 @compile_options

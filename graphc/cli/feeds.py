@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.cli.files import File, TestSet, expanded
 from graphc.cli.options import say_net
-from graphc.dims import UNKNOWN
+from graphc.cli.preparation import Preparation
+from graphc.cli.sources import FILLS, Reader, converted
+from graphc.cli.specs import ANY, Input, names_of, shape_text, spec_named, specs_of, split_name
 from graphc.dtypes import is_float
 from graphc.errors import InputError
 from graphc.objects import Content, ObjectType
-from graphc.pictures import SUFFIXES as PICTURES
-from graphc.pictures import decode
 from graphc.reading import AS_IT_IS, Reading, open_type
 from graphc.signature import Spec
-from graphc.types import TensorType, dtype_name
+from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from graphc.graph import Graph, Value
+    from graphc.graph import Graph
     from graphc.model import Model
     from graphc.report import Plan
 
 MAX_ELEMENTS = 2**57  # of an array: more are past what addresses can tell
-FILLS = ("random", "ones", "zeros")
-SEVERAL = "several pictures are one array, [batch, height, width, channels], in a .npy file: --input NAME=FILE.npy"
-_ANY = str(UNKNOWN)  # a dim without a name: two of them are not the same
-
-
-Input = Union[Spec, "Value"]
+SEVERAL = "several files are one after the other: graphc run MODEL FILE FILE …; or one array in a .npy file"
 
 
 def load_graph(model: Any, shapes: Mapping[str, Sequence[int]], reading: Reading = AS_IT_IS) -> Graph:
@@ -48,17 +42,13 @@ def load_graph(model: Any, shapes: Mapping[str, Sequence[int]], reading: Reading
     graph = frontends.load(model, reading)
     say_net(graph.meta.get("nets", ()), reading)
     types = {}
-    for spec in _specs(graph.inputs, graph.meta.get("dtypes", {})):
+    for spec in specs_of(graph.inputs, graph.meta.get("dtypes", {})):
         if spec.type is None:
             shape = shapes.get(spec.name, shapes.get("") if len(graph.inputs) == 1 else None)
             if shape is None or spec.dtype is None:
                 raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
             types[spec.name] = open_type(spec.name, np.broadcast_to(np.zeros((), spec.dtype), tuple(shape)))
     return frontends.load(model, reading.also(types=types)) if types else graph
-
-
-def _specs(inputs: Sequence[Input], dtypes: Mapping[str, np.dtype] | None = None) -> list[Spec]:
-    return [s if isinstance(s, Spec) else Spec.of(s.name, s.type, (dtypes or {}).get(s.name)) for s in inputs]
 
 
 def _give_shape(spec: Spec, sizes: str) -> str:
@@ -73,10 +63,10 @@ def resolve_shapes(
     shapes: by name of an input, '' for the only one, or one size by name of a dim. Inputs that have a default are left out, unless
     `shapes` has them. Raises InputError for unknown names, shapes that do not fit, and all dims that stay open.
     """
-    specs = _specs(inputs)
+    specs = specs_of(inputs)
     shapes, bound = _by_input(specs, shapes)
     for name, shape in shapes.items():
-        _bind(_spec(specs, name), shape, bound)
+        _bind(spec_named(specs, name), shape, bound)
     taken = batch is None
     specs = [s for s in specs if not s.optional or s.name in shapes]
     for spec in specs:
@@ -86,16 +76,16 @@ def resolve_shapes(
             taken |= shapes[spec.name][0] == batch
             continue
         first = str(spec.shape[0])
-        taken |= first == _ANY or bound.setdefault(first, batch or 1) == batch
+        taken |= first == ANY or bound.setdefault(first, batch or 1) == batch
     if not taken:
-        fixed = ", ".join(f"{s.name}{_text(s.shape)}" for s in specs)
+        fixed = ", ".join(f"{s.name}{shape_text(s.shape)}" for s in specs)
         raise InputError(f"no input takes a batch of {batch}: {fixed}", hint="leave --batch away")
     found = {s.name: tuple(shapes[s.name]) if s.name in shapes else _sizes(s, bound, batch or 1) for s in specs}
     _require_known([(s, found[s.name]) for s in specs])
     known = {name: tuple(map(int, sizes)) for name, sizes in found.items()}
     for name, shape in known.items():
         if math.prod(d for d in shape if d) > MAX_ELEMENTS:
-            raise InputError(f"input '{name}' of shape {_text(shape)} is larger than any memory")
+            raise InputError(f"input '{name}' of shape {shape_text(shape)} is larger than any memory")
     return known
 
 
@@ -110,14 +100,14 @@ def _by_input(
     for name, shape in shapes.items():
         if not name and len(specs) != 1:
             text = ",".join(map(str, shape))
-            raise InputError(f"which input is of shape {text}?", hint=f"write NAME={text}; {_names(specs)}")
+            raise InputError(f"which input is of shape {text}?", hint=f"write NAME={text}; {names_of(specs)}")
         name = name or specs[0].name
         if name not in names and name in dims and len(shape) == 1:
             sizes[name] = shape[0]
         elif name in found:
             raise InputError(f"the shape of '{name}' is given twice")
         else:
-            found[_spec(specs, name, dims).name] = shape
+            found[spec_named(specs, name, dims).name] = shape
     return found, sizes
 
 
@@ -128,27 +118,29 @@ def make_feeds(
     batch: int | None = None,
     seed: int = 0,
     cast: bool | None = None,
+    how: Preparation | None = None,
 ) -> dict[str, Any]:
     """An array for every input that has no default. A source is 'name=file.npy', 'file.npz', 'name=cat.jpg', 'name=16000', 'name=1,2',
     'name=random' …; the rest is random.
 
     Random floats lie in [0, 1), random integers in [0, 10). cast: convert numbers to the dtype that the model wants; None: leave
-    them to the model. Raises InputError where a source can't be used.
+    them to the model. how: what is made of pictures. Raises InputError where a source can't be used.
     """
-    specs = _specs(inputs)
+    specs = specs_of(inputs)
+    reader = Reader(specs, how or Preparation(), cast)
     arrays: dict[str, Any] = {}
     fills: dict[str, str] = {}
     named: set[str] = set()  # with a default, and to be filled all the same
     for text in sources:
-        name, source = _named(specs, text)
+        name, source = split_name(specs, text)
         if source in FILLS:
-            fills.update({s.name: source for s in specs} if not name else {_spec(specs, name).name: source})
+            fills.update({s.name: source for s in specs} if not name else {spec_named(specs, name).name: source})
             named |= {name} - {""}
         else:
-            numbers, pictured = _numbers(specs, name, source), _is_picture(source)
-            found = _read(specs, name, source) if numbers is None else numbers
-            if cast is not None:
-                found = {n: _cast(_spec(specs, n), a, cast) for n, a in found.items()}
+            found, pictured = _numbers(specs, name, source), False
+            if found is None:
+                file = _the_file(source)
+                found, pictured = reader.read(file, name), isinstance(file, File) and file.kind == "picture"
             for twice in found.keys() & arrays.keys():
                 raise InputError(
                     f"input '{twice}' is given twice", hint=SEVERAL if pictured else "leave one --input away"
@@ -156,13 +148,23 @@ def make_feeds(
             arrays.update(found)
             if pictured and batch not in (None, 1):
                 _refuse_batch(specs, found, batch)
-    given = {name: np.shape(a) for name, a in arrays.items() if _spec(specs, name).content is None}
+    given = {name: np.shape(a) for name, a in arrays.items() if spec_named(specs, name).content is None}
     known = {**given, **{name or specs[0].name if len(specs) == 1 else name: d for name, d in (shapes or {}).items()}}
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
     rng = np.random.default_rng(seed)
-    made = {n: _made(_spec(specs, n), fills.get(n, "random"), shape, batch or 1, rng) for n, shape in resolved.items()}
+    made = {
+        n: _made(spec_named(specs, n), fills.get(n, "random"), shape, batch or 1, rng) for n, shape in resolved.items()
+    }
     return {**made, **arrays}
+
+
+def _the_file(source: str) -> File | TestSet:
+    """The one that a source stands for. Raises InputError for several."""
+    found = list(expanded([source]))
+    if len(found) > 1:
+        raise InputError(f"'{source}' is {len(found)} files, for one input", hint=SEVERAL)
+    return found[0]
 
 
 def _made(spec: Spec, kind: str, shape: tuple[int, ...], size: int, rng: np.random.Generator) -> Any:
@@ -223,47 +225,19 @@ def input_files(sources: Iterable[str]) -> list[str]:
     return [path for text in sources for path in (text, text.partition("=")[2]) if path]
 
 
-def read_arrays(inputs: Sequence[Input], path: str) -> dict[str, Any]:
-    """The arrays of a file by the names of inputs, which may be any where there is one input and one array; of a picture as the only
-    input has it. Raises InputError where the file can't be read, or has what is no input."""
-    return _read(_specs(inputs), "", path)
-
-
-def _named(specs: Sequence[Spec], text: str) -> tuple[str, str]:
-    """(name, source); the name is '' where none is given. Names and paths may hold '='."""
-    for spec in specs:
-        if text.startswith(f"{spec.name}="):
-            return spec.name, text[len(spec.name) + 1 :]
-    name, equals, source = text.partition("=")
-    return (name, source) if equals and not Path(text).is_file() else ("", text)
-
-
-def _spec(specs: Sequence[Spec], name: str, dims: Iterable[str] = ()) -> Spec:
-    """dims: whose names may stand in the place of an input's."""
-    for spec in specs:
-        if spec.name == name:
-            return spec
-    close = get_close_matches(name, [*(s.name for s in specs), *dims], 1)
-    guess = f"did you mean '{close[0]}'? " if close else ""
-    sizes = f"; sizes: {', '.join(sorted(dims))}" if dims else ""
-    raise InputError(f"the model has no input '{name}'", hint=f"{guess}{_names(specs)}{sizes}")
-
-
-def _names(specs: Sequence[Spec]) -> str:
-    return f"inputs: {', '.join(s.name for s in specs)}"
-
-
 def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
     if spec.shape is None:
         return
     fits = len(shape) == len(spec.shape)
     for want, size in zip(spec.shape, shape):
         symbol = str(want)
-        fits &= size == want if isinstance(want, int) else symbol == _ANY or bound.setdefault(symbol, size) == size
+        fits &= size == want if isinstance(want, int) else symbol == ANY or bound.setdefault(symbol, size) == size
     if not fits:
         sizes = ", ".join(f"{dim} = {size}" for dim, size in bound.items())
         where = f" with {sizes}" if sizes else ""
-        raise InputError(f"input '{spec.name}' can't be {_text(shape)}: the model wants {_text(spec.shape)}{where}")
+        raise InputError(
+            f"input '{spec.name}' can't be {shape_text(shape)}: the model wants {shape_text(spec.shape)}{where}"
+        )
 
 
 def _sizes(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int | str, ...]:
@@ -271,7 +245,7 @@ def _sizes(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int | str,
     if spec.shape is None:
         raise InputError(f"the file gives input '{spec.name}' no shape", hint=_give_shape(spec, "2,3"))
     sizes = [d if isinstance(d, int) else bound.get(str(d), str(d)) for d in spec.shape]
-    if sizes and sizes[0] == _ANY:
+    if sizes and sizes[0] == ANY:
         sizes[0] = batch
     return tuple(sizes)
 
@@ -282,19 +256,15 @@ def _require_known(found: Sequence[tuple[Spec, tuple[int | str, ...]]]) -> None:
     missing = [(spec, sizes, names) for spec, sizes, names in missing if names]
     if not missing:
         return
-    said = "; ".join(f"input '{s.name}' is {_text(s.shape)}, and {', '.join(n)} must be known" for s, _, n in missing)
+    said = "; ".join(
+        f"input '{s.name}' is {shape_text(s.shape)}, and {', '.join(n)} must be known" for s, _, n in missing
+    )
     dims = list(dict.fromkeys(d for _, _, names in missing for d in names))
     options = " ".join(f"--shape {spec.name}={','.join(map(str, sizes))}" for spec, sizes, _ in missing)
     by_name = f", or {' '.join(f'--size {d}=…' for d in dims)}" if all(d.isidentifier() for d in dims) else ""
     raise InputError(
         said, hint=f"give {'its' if len(missing) == 1 else 'their'} sizes: {options} with numbers{by_name}"
     )
-
-
-def _text(shape: Sequence | None) -> str:
-    if shape is None:
-        return "[...]"
-    return f"[{', '.join(map(str, shape))}]"
 
 
 def _numbers(specs: Sequence[Spec], name: str, text: str) -> dict[str, np.ndarray] | None:
@@ -305,21 +275,19 @@ def _numbers(specs: Sequence[Spec], name: str, text: str) -> dict[str, np.ndarra
     words = text.split(",")
     if Path(text).exists() or not (name or len(specs) == 1) or not all(map(_is_number, words)):
         return None
-    spec = _spec(specs, name) if name else specs[0]
+    spec = spec_named(specs, name) if name else specs[0]
     if spec.content is not None or spec.dtype is None or not (is_float(spec.dtype) or spec.dtype.kind in "iub"):
         raise InputError(
             f"input '{spec.name}' is {spec}, and '{text}' is numbers", hint=f"give a file: {spec.name}=FILE.npy"
         )
     values = [_number(word) for word in words]
     shape = spec.shape if spec.shape is not None else ("n",) * (len(values) > 1)
-    if (len(values) > 1 and not shape) or any(
-        d not in (1, _ANY) for d in shape[:-1] if isinstance(d, int) or d == _ANY
-    ):
-        raise InputError(f"input '{spec.name}' is {_text(shape)}, and '{text}' {len(values)} numbers in a row")
+    if (len(values) > 1 and not shape) or any(d not in (1, ANY) for d in shape[:-1] if isinstance(d, int) or d == ANY):
+        raise InputError(f"input '{spec.name}' is {shape_text(shape)}, and '{text}' {len(values)} numbers in a row")
     if any(isinstance(v, int) and abs(v) >= 2**63 for v in values):
         raise InputError(f"input '{spec.name}': '{text}' is beyond 64 bits", hint=f"give a file: {spec.name}=FILE.npy")
     array = np.array(values).reshape((1,) * (len(shape) - 1) + ((len(values),) if shape else ()))
-    return {spec.name: _converted(spec, array)}
+    return {spec.name: converted(spec, array)}
 
 
 def _is_number(word: str) -> bool:
@@ -336,119 +304,13 @@ def _number(word: str) -> int | float:
     )
 
 
-def _cast(spec: Spec, a: Any, convert: bool) -> Any:
-    """The array, converted where that is asked. Raises InputError where its dtype is another one and can't be, or must not."""
-    if spec.content is not None or not isinstance(a, np.ndarray) or spec.dtype is None or a.dtype == spec.dtype:
-        return a
-    if a.dtype.kind not in "biufV" or not (is_float(spec.dtype) or spec.dtype.kind in "iub"):
-        return a  # the model tells
-    if not convert:
-        raise InputError(
-            f"input '{spec.name}' is {dtype_name(a.dtype)}, the model wants {spec.type}", hint="--cast converts it"
-        )
-    return _converted(spec, a)
-
-
-def _converted(spec: Spec, a: np.ndarray) -> np.ndarray:
-    """Numbers in the input's dtype: floats rounded. Raises InputError where they become others, as fractions do as integers."""
-    assert spec.dtype is not None
-    with np.errstate(all="ignore"):
-        made = a.astype(spec.dtype)
-        fits = np.array_equal(np.isfinite(made.astype(np.float64)), np.isfinite(a.astype(np.float64)))
-    if not (fits if is_float(spec.dtype) else np.array_equal(made, a)):
-        raise InputError(
-            f"input '{spec.name}' is {dtype_name(a.dtype)} with numbers that are none of {dtype_name(spec.dtype)}",
-            hint="give whole numbers in its range" if not is_float(spec.dtype) else "they lie out of its range",
-        )
-    return made
-
-
-def _is_picture(path: str) -> bool:
-    return Path(path).suffix.lower() in PICTURES
-
-
 def _refuse_batch(specs: Sequence[Spec], pictures: Iterable[str], batch: int | None) -> None:
     """Raises InputError where the input of a picture would take a batch."""
     for name in pictures:
-        if len(shape := _spec(specs, name).shape or ()) == 4 and not isinstance(shape[0], int):
+        if len(shape := spec_named(specs, name).shape or ()) == 4 and not isinstance(shape[0], int):
             raise InputError(
                 f"input '{name}' is a picture, a batch of one, and can't be a batch of {batch}", hint=SEVERAL
             )
-
-
-def _picture(spec: Spec, path: str) -> np.ndarray:
-    """A file as an input that takes pictures: uint8 [1, height, width, channels], [height, width, channels], or its bytes.
-
-    Raises InputError where the input is none, and where the file can't be read.
-    """
-    shape = spec.shape or ()
-    pixels = len(shape) in (3, 4) and shape[-1] in (1, 3)
-    if spec.dtype != np.uint8 or not (pixels or len(shape) == 1):
-        raise InputError(
-            f"input '{spec.name}' is {_text(spec.shape)} of {spec.dtype}, and '{path}' a picture",
-            hint="pictures are uint8 [1, height, width, 3]: a YAML file can make of them what a net wants, by `preprocess`",
-        )
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"no file '{path}'", hint="check the path of the picture") from None
-    except OSError as error:
-        raise InputError(f"can't read '{path}': {error.strerror or error}") from None
-    if len(shape) == 1:
-        return np.frombuffer(data, np.uint8)
-    try:
-        array = decode(data, "Grayscale" if shape[-1] == 1 else "RGB", upright=True)
-    except InputError as error:
-        raise InputError(f"'{path}': {error.message}", hint=error.hint) from None
-    return array if len(shape) == 3 else array[None]
-
-
-def _read(specs: Sequence[Spec], name: str, path: str) -> dict[str, Any]:
-    if _is_picture(path):
-        if not name and len(specs) > 1:
-            raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
-        spec = _spec(specs, name) if name else specs[0]
-        return {spec.name: _picture(spec, path)}
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {name: loaded}
-    except FileNotFoundError:
-        raise InputError(
-            f"no file '{path}'",
-            hint=f"a source is a .npy or .npz file, a picture, numbers (16000 or 1,2,3), or one of {', '.join(FILLS)}",
-        ) from None
-    except OSError as error:
-        raise InputError(f"can't read '{path}': {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):  # NumPy's own text tells how to unpickle
-        raise InputError(
-            f"'{path}' is no .npy or .npz file of numbers or text", hint="write it with numpy.save"
-        ) from None
-    if not arrays or not all(isinstance(a, np.ndarray) for a in arrays.values()):
-        raise InputError(
-            f"'{path}' holds {'what is no array' if arrays else 'no arrays'}", hint="write it with numpy.savez"
-        )
-    taken = _spec(specs, name) if name else specs[0] if len(specs) == 1 else None
-    if taken is not None and taken.content is not None and taken.name not in arrays:
-        return {taken.name: _object(taken, list(arrays.values()), path)}
-    if len(arrays) == 1 and (name or len(specs) == 1):
-        arrays = {name or specs[0].name: next(iter(arrays.values()))}
-    elif "" in arrays:
-        raise InputError(f"which input is '{path}'?", hint=f"write NAME={path}; {_names(specs)}")
-    elif name:
-        raise InputError(f"'{path}' holds {len(arrays)} arrays ({', '.join(arrays)}): give it without '{name}='")
-    return {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items() if _spec(specs, n)}
-
-
-def _object(spec: Spec, arrays: list[np.ndarray], path: str) -> Any:
-    """The arrays of a file as a sequence; the one of an optional tensor."""
-    of = spec.content
-    if of is not None and of.kind == "optional":
-        of = of.of if isinstance(of.of, ObjectType) else None
-    if of is None and len(arrays) == 1:
-        return arrays[0]
-    if of is None or of.kind != "sequence" or isinstance(of.of, ObjectType):
-        raise InputError(f"'{path}' holds {len(arrays)} arrays, and input '{spec.name}' is {spec.content}")
-    return arrays
 
 
 def _fill(kind: str, dtype: np.dtype, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -9,10 +9,12 @@ import click
 
 from graphc.cli.console import PIPED_WIDTH, terminal_width
 from graphc.cli.machine import Record, json_option
+from graphc.cli.options import import_option
 
 
 @click.command()
 @click.argument("word", required=False, default="")
+@import_option
 @json_option
 def operators(word: str) -> Record:
     """List the operators of ONNX and YAML files, by domain, and the layers of YAML files.

@@ -9,8 +9,11 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from graphc.cli.completion import model_files, removable_names
 from graphc.cli.console import many
+from graphc.cli.picture_options import picture_options
 from graphc.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +79,9 @@ class ModelFile(click.Path):
             self.fail(str(error), param, ctx)
         return super().convert(os.fspath(path), param, ctx)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return model_files(incomplete)
+
 
 class TargetName(click.ParamType):
     """A target of one of the backends, which are looked for only when it is needed."""
@@ -88,6 +94,11 @@ class TargetName(click.ParamType):
         if value not in targets():
             self.fail(f"'{value}' is not one of {', '.join(targets())}", param, ctx)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from graphc.backends import targets
+
+        return [CompletionItem(name) for name in targets() if name.startswith(incomplete)]
 
 
 class Tolerance(click.FloatRange):
@@ -155,8 +166,27 @@ def _no_more_than_cpus(ctx: click.Context, param: click.Parameter, threads: int 
     return threads
 
 
+def _load(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) -> None:
+    from graphc.own import load_file
+
+    for file in files:
+        load_file(file)
+
+
+import_option = click.option(
+    "--import",
+    type=click.Path(exists=True, dir_okay=False),
+    multiple=True,
+    is_eager=True,  # the operators are there when other options are read
+    expose_value=False,
+    callback=_load,
+    metavar="FILE.py",
+    help="A Python file that registers operators of your own; may be repeated.",
+)
+
 model_argument = stack(
     click.argument("model", type=ModelFile()),
+    import_option,
     click.option(
         "--param",
         "params",
@@ -191,6 +221,7 @@ compile_options = stack(
         "--disable",
         multiple=True,
         metavar="NAME",
+        shell_complete=removable_names,
         help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
         "results_in_place, concat_in_place, image_runs, block_sparse, arena_reuse; may be repeated.",
     ),
@@ -240,12 +271,13 @@ feed_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="A .npy or .npz file, a picture, numbers (16000 or 1,2,3), 'random', 'ones' or 'zeros'; may be repeated.  "
-        "[default: random]",
+        help="A file (.npy, .npz, .csv, .pb, a picture, a sound), '-' for stdin, numbers (16000 or 1,2,3), 'random', 'ones' or "
+        "'zeros'; may be repeated.  [default: random]",
     ),
     click.option("--cast", is_flag=True, help="Convert numbers of inputs to the dtypes that the model wants."),
     shape_options,
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of random inputs."),
+    picture_options,
 )
 
 plan_options = stack(
@@ -254,7 +286,7 @@ plan_options = stack(
         "inputs",
         multiple=True,
         metavar="[NAME=]SOURCE",
-        help="Inputs whose values decide shapes: .npy or .npz files, pictures, or numbers; may be repeated.",
+        help="Inputs whose values decide shapes: files as `graphc run` takes them, or numbers; may be repeated.",
     ),
     shape_options,
 )
@@ -292,6 +324,23 @@ def _of_gpu(host: bool, arch: str | None, device: int | None, precision: str | N
 def open_model(
     source: str | Graph,
     *,
+    reading: Reading | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> Model:
+    """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
+    import graphc
+
+    if str(source).endswith(".gcm"):
+        return graphc.load(str(source), settings.get("threads"))
+    read = {} if reading is None else _as_arguments(reading)
+    model = graphc.compile(source, **read, **compile_arguments(**settings), progress=progress)
+    say_net(model.nets, reading)
+    return model
+
+
+def compile_arguments(
+    *,
     target: str = "cpu",
     threads: int | None = None,
     disable: tuple[str, ...] = (),
@@ -302,26 +351,17 @@ def open_model(
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
-    reading: Reading | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Model:
-    """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
-    import graphc
-
-    model = graphc.compile(
-        source,
-        target=target,
-        **({} if reading is None else _as_arguments(reading)),
-        threads=threads,
-        cache=not no_cache,
-        disabled=disable,
-        winograd=int(winograd),
-        tune=tune,
-        progress=progress,
+) -> dict[str, Any]:
+    """The values of `compile_options` as arguments of `graphc.compile`."""
+    return {
+        "target": target,
+        "threads": threads,
+        "cache": not no_cache,
+        "disabled": disable,
+        "winograd": int(winograd),
+        "tune": tune,
         **_of_gpu(host, arch, device, precision),
-    )
-    say_net(model.nets, reading)
-    return model
+    }
 
 
 def _as_arguments(reading: Reading) -> dict[str, Any]:

@@ -24,6 +24,18 @@ def removable(target: str) -> list[str]:
     return [*pass_names(target), *stages_of_parts(target)]
 
 
+def stops(target: str) -> list[str]:
+    """What a compilation can be stopped after: passes, with their second turn as 'bound:NAME', and stages of the target."""
+    from graphc import pipeline
+
+    backend = _opened(target)
+    kernels = backend.kernel_operators()
+    free = [p.name for p in pipeline.shape_free(kernels)]
+    bound = [p.name for p in pipeline.bound(kernels, backend.compiles)]
+    second = [f"bound:{name}" if name in free else name for name in bound]
+    return list(dict.fromkeys([*free, *second, *(s.name for s in backend.stages())]))
+
+
 def stages_of_parts(target: str) -> dict[str, str]:
     """The parts of the target's backend that can be left out, each with its stage."""
     return {p.name: p.stage for p in _opened(target).parts}

@@ -14,11 +14,13 @@ from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.samples import read_samples, sample_files
+from graphc.cli.picture_options import picture_options
+from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.quantizer import QuantizedModel, Report
     from graphc.reading import Reading
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="Samples to calibrate with: a .npz or .npy file, or a folder of such files or pictures.",
 )
+@picture_options
 @click.option(
     "--method",
     type=click.Choice(["minmax", "percentile", "entropy"]),
@@ -87,6 +90,7 @@ def quantize(
     model: str,
     out: Path,
     reading: Reading,
+    how: Preparation,
     data: Path | None,
     drawing: Path | None,
     force: bool,
@@ -112,7 +116,7 @@ def quantize(
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
-    refuse_inputs([out, drawing], [model, *files])
+    refuse_inputs([out, drawing], [model, *paths_of(files)])
     wanted = Scheme(per_channel=not per_tensor, block=int(block), **scheme)
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
@@ -121,7 +125,7 @@ def quantize(
     with progress_bars() as progress:
         made = run(
             graph,
-            read_samples(graph, files),
+            read_samples(graph, files, how, Path(model)),
             scheme=wanted,
             keep=keep,
             max_error=max_error,
@@ -140,8 +144,8 @@ def quantize(
         content = _drawn(made, drawing)
         write_file(drawing, lambda f: f.write(content))
         click.echo(f"wrote {drawing}")
-    files = [out, *([] if drawing is None else [drawing])]
-    return {"model": model, "written": files, "bytes": len(written), "report": made.report.to_json()}
+    made_files = [out, *([] if drawing is None else [drawing])]
+    return {"model": model, "written": made_files, "bytes": len(written), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

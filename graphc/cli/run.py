@@ -1,112 +1,161 @@
-"""graphc run: compile a model, run it once, say what came out."""
+"""graphc run: compile a model, run it once or over files, say what came out."""
 
 from __future__ import annotations
 
-import math
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from graphc.cli.console import many, print_table, progress_bars, seconds
+from graphc.cli.answers import ROWS, TOP, Classes, read_names
+from graphc.cli.console import progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, make_feeds
+from graphc.cli.files import expanded
 from graphc.cli.machine import Record, json_option
-from graphc.cli.options import compile_options, feed_options, model_argument, open_model
+from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.run_record import array_record, best, numbers
+from graphc.cli.results import arrays_of, print_results, save_arrays
+from graphc.cli.run_files import run_on, run_over, samples
+from graphc.cli.run_record import array_record, output_records
+from graphc.cli.run_told import Telling
+from graphc.cli.samples import paths_of
+from graphc.cli.sources import Reader
+from graphc.cli.specs import names_of, spec_named, split_name
 from graphc.errors import InputError
+from graphc.fleet.engine import address
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from graphc.cli.preparation import Preparation
     from graphc.model import Model
-
-TOP = 5  # best classes shown
-ROWS = 4  # of so many rows of a batch
 
 
 @click.command()
 @model_argument
+@click.argument("files", nargs=-1, metavar="[FILE]...")
 @feed_options
+@click.option(
+    "--labels",
+    "named",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Names of the classes: one a line, or a JSON list or dict.  [default: those of the model]",
+)
+@click.option("--top", type=click.IntRange(min=1), default=TOP, show_default=True, help="Best classes that are told.")
+@click.option(
+    "--tolerance",
+    type=Tolerance(min=0),
+    default=1e-3,
+    show_default=True,
+    help="Of ONNX test data: the largest error, over the result's scale.",
+)
 @click.option(
     "--output",
     type=OutputFile(".npz", ".npy"),
-    help="Write the results to this .npz file, or a single one to a .npy file.",
+    help="Write the results to this .npz file, or a single one to a .npy file; those of FILEs as FILE/OUTPUT.",
+)
+@click.option(
+    "--on",
+    metavar="ADDRESS",
+    help="Run over FILEs in other processes: dask://HOST:PORT, or dask://local?workers=2 for some of this machine.",
 )
 @compile_options
 @json_option
 def run(
     model: str,
+    files: tuple[str, ...],
     inputs: tuple[str, ...],
     shapes: tuple,
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
+    named: str | None,
+    top: int,
+    tolerance: float,
     output: Path | None,
+    on: str | None,
     **settings: Any,
 ) -> Record:
-    """Run MODEL once and summarize its outputs.
+    """Run MODEL over FILEs and print a line for each; without any, run it once and summarize its outputs.
+
+    A FILE is a picture, a sound (WAV), a table (CSV), an array (.npy, .npz, .pb), a folder of these or of ONNX test data, a pattern
+    ('*.jpg'), or '-' for stdin. NAME=FILE is the same as --input NAME=FILE. A FILE that can't be used is told, and the others go on;
+    the exit code is 4 then. It is 1 where ONNX test data expect other results.
 
     The best classes are told of outputs that have `labels`, that a softmax or log_softmax gives, or that are named logits or
     probabilities.
     """
-    refuse_inputs([output], (model, *input_files(inputs)))
+    refuse_inputs([output], (model, *input_files((*inputs, *files))))
+    if on is not None:
+        settings["threads"] = settings["threads"] or address(on).threads
+        if not files:
+            raise InputError("--on is for files, and none is given", hint="graphc run MODEL FILE… --on ADDRESS")
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs([output], compiled.files)
-        _check_count(output, compiled)
-        feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast)
-        results = compiled.run(feeds)
+        names = None if named is None else read_names(named)
+        classes = Classes(compiled.labels, compiled.scores, names, named or "", top)
+        classes.require_output(compiled.outputs)
+        how = described(how, compiled.described, model)
+        inputs, files = _parted(compiled, inputs, files)
+        if not files:
+            _check_count(output, compiled)
+            feeds = make_feeds(compiled.inputs, inputs, dict(shapes), batch, seed, cast, how)
+            results = compiled.run(feeds)
+    if files:
+        base = _same_for_all(compiled, inputs, dict(shapes), seed, cast, how)
+        reader = Reader([s for s in compiled.inputs if s.name not in base and not s.optional], how, cast)
+        if not reader.specs:
+            raise InputError(f"all inputs are given, and '{files[0]}' is for none", hint=names_of(compiled.inputs))
+        found = list(expanded(files))
+        refuse_inputs([output], paths_of(found))
+        read = samples(found, reader, compiled.outputs)
+        answers = run_over(compiled, read, base, batch) if on is None else run_on(on, compiled, read, base)
+        keep = bool(click.get_current_context().params.get("as_json"))
+        return Telling(compiled.name, classes, tolerance, keep).say_all(answers, output)
     first = time.perf_counter() - start
     again = None if settings["target"] == "reference" else _again(compiled, feeds)
-    for name, value in feeds.items():
-        given = tensors_of(name, value)
-        for key, array in list(given.items())[:ROWS]:
-            click.echo(f"input {key}: {dtype_name(array.dtype)}{list(array.shape)}")
-        if len(given) > ROWS:
-            click.echo(f"input {name}: … and {len(given) - ROWS} more")
-    arrays = _arrays(results)
-    types = {spec.name: str(spec.type) for spec in compiled.outputs}
-    rows = [row for name, value in results.items() for row in summary(name, value, types.get(name, ""))]
-    print_table(("output", "shape", "dtype", ">min", ">mean", ">max", ">NaN"), rows)
-    for name, value in results.items():
-        if not isinstance(value, np.ndarray) and not tensors_of(name, value):
-            click.echo(f"{name} is {'no value' if value is None else 'empty'}")
-    for name, value in results.items():
-        for line in best_entries(value):
-            click.echo(f"{name}{line}")
-    for name, array in arrays.items():
-        for line in best_classes(array, compiled.labels.get(name), name in compiled.scores):
-            click.echo(f"{name}{line}")
+    _print_feeds(feeds)
+    print_results(compiled, results, classes)
     warm = "" if again is None else f"; the next run took {seconds(again)}"
     click.echo(f"loaded, compiled and ran in {seconds(first)}{warm}")
     if output:
-        write_file(output, partial(save_arrays, arrays, single=output.suffix.lower() == ".npy"))
+        write_file(output, partial(save_arrays, arrays_of(results), single=output.suffix.lower() == ".npy"))
         click.echo(f"wrote {output}")
     return {
         "model": compiled.name,
-        "inputs": [array_record(name, array) for name, array in _arrays(feeds).items()],
-        "outputs": [_output(compiled, name, array) for name, array in arrays.items()],
+        "inputs": [array_record(name, array) for name, array in arrays_of(feeds).items()],
+        "outputs": output_records(classes, results),
         "seconds": {"first": first, "again": again},
         "written": output,
     }
 
 
-def _output(compiled: Model, name: str, array: np.ndarray) -> Record:
-    classes = array.shape[1] if name in compiled.scores and top_classes(array) else None
-    return array_record(name, array) | numbers(array) | {"best": best(array, compiled.labels.get(name), classes)}
+def _parted(compiled: Model, inputs: Sequence[str], files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(inputs, files), where a file NAME=… is an input."""
+    named = [f for f in files if not Path(f).exists() and any(f.startswith(f"{s.name}=") for s in compiled.inputs)]
+    return (*inputs, *named), tuple(f for f in files if f not in named)
 
 
-def _arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Arrays by name; those of a sequence or a map under names of their own."""
-    return {key: a for name, value in values.items() for key, a in tensors_of(name, value).items()}
+def _same_for_all(
+    compiled: Model, inputs: Sequence[str], shapes: dict, seed: int, cast: bool, how: Preparation
+) -> dict[str, Any]:
+    """The inputs that every file is run with. Raises InputError for one without a name."""
+    names = []
+    for text in inputs:
+        name, source = split_name(compiled.inputs, text)
+        if not name:
+            raise InputError(f"which input is '{source}'? Beside files it needs a name", hint=f"write NAME={source}")
+        names.append(spec_named(compiled.inputs, name).name)
+    specs = [s for s in compiled.inputs if s.name in names]
+    return make_feeds(specs, inputs, {n: d for n, d in shapes.items() if n in names}, None, seed, cast, how)
 
 
 def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> float:
@@ -114,82 +163,6 @@ def _again(compiled: Model, feeds: Mapping[str, np.ndarray]) -> float:
     start = time.perf_counter()
     compiled.run(feeds)
     return time.perf_counter() - start
-
-
-def summary(name: str, value: Any, of: str) -> list[tuple[str, ...]]:
-    """Rows of the table for a result: one for a tensor, one for all numbers of maps, one each for the first of a sequence.
-
-    of: the type of what is no tensor.
-    """
-    maps = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-    if maps and all(isinstance(m, dict) and m and not any(map(np.ndim, m.values())) for m in maps):
-        sizes = sorted({len(m) for m in maps})
-        entries = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
-        shape = f"map of {entries}" if isinstance(value, dict) else f"{many(len(maps), 'map')} of {entries}"
-        return [_row(name, np.array([x for m in maps for x in m.values()]), shape, of)]
-    tensors = list(tensors_of(name, value).items())
-    rows = [_row(key, array) for key, array in tensors[:ROWS]]
-    left = len(tensors) - ROWS
-    return [*rows, (f"{name}: … and {left} more", *[""] * 6)] if left > 0 else rows
-
-
-def _row(name: str, array: np.ndarray, shape: str = "", dtype: str = "") -> tuple[str, ...]:
-    shape, dtype = shape or "×".join(map(str, array.shape)) or "scalar", dtype or dtype_name(array.dtype)
-    if array.dtype.kind in "OUS" or not array.size:
-        return name, shape, dtype, "", "", "", ""
-    x = array.astype(np.float64)
-    bad = int(np.isnan(x).sum())
-    if bad == x.size:
-        return name, shape, dtype, "", "", "", str(bad)
-    return (
-        name,
-        shape,
-        dtype,
-        f"{np.nanmin(x):.6g}",
-        f"{np.nanmean(x):.6g}",
-        f"{np.nanmax(x):.6g}",
-        str(bad or ""),
-    )
-
-
-def best_classes(array: np.ndarray, labels: Sequence[str] | None, scores: bool) -> list[str]:
-    """What to say of the best classes of an output: lines for the first rows, and how many more there are."""
-    lines = best_labels(array, labels) if labels is not None else top_classes(array) if scores else []
-    rows = array.size // len(labels) if labels is not None else len(array) if lines else 0
-    return [*lines, f": … and {many(rows - ROWS, 'more row')}"] if rows > ROWS else lines
-
-
-def best_entries(value: Any) -> list[str]:
-    """'[row] top 3: key (score) …' of the first of a sequence of maps from the same keys to floats, and how many more there are."""
-    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
-        return []
-    keys = list(value[0])
-    if len(keys) < 2 or not all(list(m) == keys and all(isinstance(x, float) for x in m.values()) for m in value):
-        return []
-    return best_classes(np.array([list(m.values()) for m in value]), list(map(str, keys)), True)
-
-
-def top_classes(array: np.ndarray) -> list[str]:
-    """'[row] class: score …', best first, where the array looks like scores: floats [N, classes], ones behind."""
-    scores = array.astype(np.float32) if array.dtype.kind == "f" else array
-    if scores.dtype.kind != "f" or scores.ndim < 2 or scores.shape[1] < TOP or math.prod(scores.shape[2:]) != 1:
-        return []
-    lines = []
-    for i, row in enumerate(scores.reshape(scores.shape[:2])[:ROWS]):
-        best = np.argsort(-row, kind="stable")[:TOP]
-        lines.append(f"[{i}] top {TOP}: " + ", ".join(f"class {c} ({row[c]:.4g})" for c in best))
-    return lines
-
-
-def best_labels(array: np.ndarray, labels: Sequence[str]) -> list[str]:
-    """'[row] top 5: name (score) …', best first, of an output whose last axis has these names."""
-    rows = array.reshape(-1, len(labels))[:ROWS].astype(np.float64)
-    lines = []
-    for at, row in zip(np.ndindex(array.shape[:-1]), rows):
-        best = np.argsort(-row, kind="stable")[:TOP]
-        place = f"[{', '.join(map(str, at))}]" if at else ""
-        lines.append(f"{place} top {len(best)}: " + ", ".join(f"{labels[c]} ({row[c]:.4g})" for c in best))
-    return lines
 
 
 def _check_count(output: Path | None, compiled: Model) -> None:
@@ -205,20 +178,10 @@ def _check_count(output: Path | None, compiled: Model) -> None:
         )
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], stream: IO[bytes], single: bool = False) -> None:
-    """Write arrays under any names as .npz (`np.savez` takes them as keywords: 'file' is not free), or the one as .npy."""
-    if single:
-        (array,) = arrays.values()
-        np.lib.format.write_array(stream, _plain(array), allow_pickle=False)
-        return
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, _plain(array), allow_pickle=False)
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a dtype that .npy files have: strings of a fixed width, float32 for bfloat16 and float8."""
-    if array.dtype.kind == "O":
-        array = array.astype(str)
-    return np.asarray(array.astype(np.float32) if array.dtype.kind == "V" else array, order="C")
+def _print_feeds(feeds: Mapping[str, Any]) -> None:
+    for name, value in feeds.items():
+        given = tensors_of(name, value)
+        for key, array in list(given.items())[:ROWS]:
+            click.echo(f"input {key}: {dtype_name(array.dtype)}{list(array.shape)}")
+        if len(given) > ROWS:
+            click.echo(f"input {name}: … and {len(given) - ROWS} more")

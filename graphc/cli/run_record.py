@@ -1,15 +1,17 @@
-"""What `graphc run --json` tells of arrays."""
+"""What `graphc run --json` tells of arrays and files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from graphc.cli.answers import Classes
 from graphc.cli.machine import Record
+from graphc.cli.run_files import Answer
+from graphc.objects import tensors_of
 from graphc.types import dtype_name
-
-BEST = 5  # classes of a row
 
 
 def array_record(name: str, array: np.ndarray) -> Record:
@@ -27,16 +29,31 @@ def numbers(array: np.ndarray) -> Record:
     return {**known, "nan": bad}
 
 
-def best(array: np.ndarray, labels: Sequence[str] | None, classes: int | None) -> list[Record]:
-    """The best classes of each row, best first. classes: how many the last axis has where they have no names; None: it has none."""
-    count = classes if labels is None else len(labels)
-    if not count:
+def best(classes: Classes, output: str, value: Any) -> list[Record]:
+    """The best classes of each row, best first, of an output that is scores."""
+    found = classes.of(output, value)
+    if found is None:
         return []
-    rows = array.reshape(-1, count).astype(np.float64)
-    places = np.ndindex(rows.shape[:1] if labels is None else array.shape[:-1])
-    return [{"row": at, "classes": _classes(row, labels)} for at, row in zip(places, rows)]
+    return [
+        {"row": at, "classes": [{"class": c.number, "label": c.label, "score": c.score} for c in row]}
+        for at, row in zip(np.ndindex(found[0].shape[:-1]), classes.best(*found))
+    ]
 
 
-def _classes(row: np.ndarray, labels: Sequence[str] | None) -> list[Mapping[str, object]]:
-    order = np.argsort(-row, kind="stable")[:BEST]
-    return [{"class": c, "label": None if labels is None else labels[c], "score": row[c]} for c in order]
+def output_records(classes: Classes, results: Mapping[str, Any], rows: bool = False) -> list[Record]:
+    """Of each result, with those of a sequence or a map under names of their own. rows: best classes of rows alone, not of each
+    position in them."""
+    return [
+        array_record(key, array)
+        | numbers(array)
+        | {"best": best(classes, key, array) if not rows or classes.ranked(key, array) is not None else []}
+        for name, value in results.items()
+        for key, array in tensors_of(name, value).items()
+    ]
+
+
+def answer_record(classes: Classes, answer: Answer, found: tuple[float, list[str]] | None) -> Record:
+    """Of a file: its results, and what is wrong with it. found: how far they are from what is expected, and what differs."""
+    record: Record = {"file": answer.sample.name, "error": answer.error}
+    record["outputs"] = output_records(classes, answer.results, rows=True)
+    return record if found is None else record | {"difference": found[0], "different": found[1]}

@@ -14,11 +14,13 @@ from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
-from graphc.cli.samples import read_samples, sample_files
+from graphc.cli.picture_options import picture_options
+from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
 from graphc.report import format_bytes
 
 if TYPE_CHECKING:
+    from graphc.cli.preparation import Preparation
     from graphc.reading import Reading
     from graphc.shrinker import Report
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="Samples to measure the results' error over: a .npz or .npy file, or a folder of such files or pictures.",
 )
+@picture_options
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples of a run.")
 @click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
@@ -55,6 +58,7 @@ def shrink(
     model: str,
     out: Path,
     reading: Reading,
+    how: Preparation,
     keep: tuple[str, ...],
     data: Path | None,
     batch: int,
@@ -77,7 +81,7 @@ def shrink(
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
-    refuse_inputs([out, written], [model, *files])
+    refuse_inputs([out, written], [model, *paths_of(files)])
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
     refuse_inputs([out, written], read.paths)
@@ -86,7 +90,7 @@ def shrink(
         made = run(
             graph,
             wanted,
-            read_samples(graph, files),
+            read_samples(graph, files, how, Path(model)),
             keep=keep,
             batch=batch,
             samples=samples,
@@ -102,8 +106,8 @@ def shrink(
         report = json.dumps(made.report.to_json(), indent=1, ensure_ascii=False).encode()
         write_file(written, lambda f: f.write(report))
         click.echo(f"wrote {written}")
-    files = [out, *([] if written is None else [written])]
-    return {"model": model, "written": files, "bytes": len(content), "report": made.report.to_json()}
+    made_files = [out, *([] if written is None else [written])]
+    return {"model": model, "written": made_files, "bytes": len(content), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

@@ -152,16 +152,23 @@ class PlanFolder:
         """A mapped file of constants. Raises OSError."""
         if name not in self._segments:
             facts = self.document["weights"].get(name)
-            fd = None if facts is None else self.entry.open_intact(name, facts)
-            if fd is None:
+            segment = None if facts is None else self._mapped(name, facts)
+            if segment is None:
                 return None
-            segment = Segment(name)
-            try:
-                segment.map(fd)
-            finally:
-                os.close(fd)
             self._segments[name] = segment
         return self._segments[name]
+
+    def _mapped(self, name: str, facts: dict[str, Any]) -> Segment | None:
+        """None where it is not what it was. Raises OSError."""
+        fd = self.entry.open_intact(name, facts)
+        if fd is None:
+            return None
+        segment = Segment(name)
+        try:
+            segment.map(fd)
+        finally:
+            os.close(fd)
+        return segment
 
     def known(self) -> dict[str, tuple[Segment, Kept]]:
         """Content key -> the constants that are kept."""

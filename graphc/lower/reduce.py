@@ -14,10 +14,9 @@ from graphc.graph import Node
 from graphc.lower.elementwise import emit_map
 from graphc.lower.fuse import Group
 from graphc.lower.lowering import Lowering
-from graphc.lower.registry import lowers, native_dtypes
+from graphc.lower.registry import NEUTRAL, native_dtypes
 from graphc.lower.storage import Buffer, Ref, channels_last_order
 from graphc.lower.verbs import Around, Reducer
-from graphc.op import all_ops
 from graphc.ops.reduce import reduced_axes
 from graphc.report import StepInfo
 
@@ -77,8 +76,8 @@ def reducer_of(node: Node) -> Reducer:
     )
 
 
-@lowers(
-    *(name for name, op in all_ops().items() if op.reduction is not None),
+@NEUTRAL.lowers_where(
+    lambda op: op.reduction is not None,
     supported=native_dtypes,
     channels_last=lambda node: "read" if keeps_order(node, reduced_axes(node.call)) else "",
 )

@@ -18,6 +18,8 @@ from graphc.dtypes import MOVED, NATIVE, STORED
 from graphc.expr import rounded
 from graphc.graph import Node, Value
 from graphc.lower.fuse import MOST_OPERANDS, scalar_of
+from graphc.op import Op, all_ops
+from graphc.own import note
 
 if TYPE_CHECKING:
     from graphc.lower.fuse import Group
@@ -64,6 +66,7 @@ class Registry:
     def __init__(self, name: str, base: Registry | None = None) -> None:
         self.name = name
         self._own: dict[str, Rule] = {}
+        self._by_fact: list[tuple[Callable[[Op], bool], Rule]] = []
         self._base = base
 
     def lowers(self, *ops: str, **facts: Any) -> Callable[[Lower], Lower]:
@@ -73,17 +76,28 @@ class Registry:
             for op in ops:
                 assert op not in self._own, op
                 self._own[op] = Rule(fn, **facts)
+                note(self._own[op])
+            return fn
+
+        return register
+
+    def lowers_where(self, fact: Callable[[Op], bool], **facts: Any) -> Callable[[Lower], Lower]:
+        """Register the lowering of all operators of which the fact holds, also of those that are registered later."""
+
+        def register(fn: Lower) -> Lower:
+            self._by_fact.append((fact, Rule(fn, **facts)))
             return fn
 
         return register
 
     def rule_of(self, node: Node) -> Rule | None:
-        found = self._own.get(node.op.name)
+        found = self._own.get(node.op.name) or next((rule for fact, rule in self._by_fact if fact(node.op)), None)
         return found if found or self._base is None else self._base.rule_of(node)
 
     def operators(self) -> frozenset[str]:
         """Operators with a lowering."""
-        return frozenset(self._own) | (self._base.operators() if self._base else frozenset())
+        found = {*self._own, *(n for n, op in all_ops().items() if any(fact(op) for fact, _ in self._by_fact))}
+        return frozenset(found) | (self._base.operators() if self._base else frozenset())
 
     def host_reason(self, node: Node, target: Any, pending: bool = False) -> str | None:
         """Why a node must run on the host, or None. pending: it is not planned yet; rows of numbers will be constants then."""

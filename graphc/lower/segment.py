@@ -31,9 +31,9 @@ class Segment:
         self.address = 0
         self._memory: np.ndarray | None = None
 
-    def map(self, fd: int) -> None:
-        """Raises OSError."""
-        memory = mmap.mmap(fd, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+    def map(self, fd: int, offset: int = 0, nbytes: int = 0) -> None:
+        """nbytes: from the offset on, a multiple of a page; 0: all of the file. Raises OSError."""
+        memory = mmap.mmap(fd, nbytes, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=offset)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without huge pages
                 memory.madvise(mmap.MADV_HUGEPAGE)

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from graphc.cli import main
-from graphc.cli.run import best_entries, summary
+from graphc.cli.answers import Classes
+from graphc.cli.results import summary
 
 
 def said(*args) -> list[str]:
@@ -66,9 +67,9 @@ def test_check_tells_types_that_passes_find(tmp_path: Path):
 def test_run_sums_maps_up(maps: Path, tmp_path: Path):
     np.save(tmp_path / "x.npy", np.log(np.float32([[1, 2, 5]] * 6)))
     lines = said("run", maps, "--input", tmp_path / "x.npy")
-    (row,) = [line.split() for line in lines if line.startswith(" y")]
+    (row,) = [line.split() for line in lines if line.startswith("y ")]
     assert " ".join(row) == "y 6 maps of 3 sequence(map(int64, float32[])) 0.125 0.333333 0.625"
-    assert [line for line in lines if line.startswith("y")] == [
+    assert [line for line in lines if line.startswith(("y[", "y:"))] == [
         *(f"y[{i}] top 3: 7 (0.625), 5 (0.25), 3 (0.125)" for i in range(4)),
         "y: … and 2 more rows",
     ]
@@ -83,4 +84,4 @@ def test_maps_of_several_sizes():
     maps = [{"a": 1.0}, {"a": 2.0, "b": 3.0}]
     assert summary("m", maps, "t")[0][:6] == ("m", "2 maps of 1 to 2", "t", "1", "2", "3")
     assert summary("m", maps[1], "t")[0][:3] == ("m", "map of 2", "t")
-    assert best_entries(maps) == []
+    assert Classes({}, []).told("y", maps) == []

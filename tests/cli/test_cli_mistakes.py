@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphc.cli import console, main
-from graphc.cli.run import top_classes
+from graphc.cli.answers import Classes
 
 YAML = "graphc: 1\ninputs: {x: [batch, 4]}\nnet: [{dense: 6}, sigmoid]\noutputs: {y: last}\n"
 COMMANDS = ("run", "check", "show", "explain", "bench", "compare", "compile", "export", "quantize", "shrink")
@@ -156,7 +156,7 @@ def test_wrong_options(options: str, said: str):
         ("none.npy", "no file 'none.npy'"),
         ("x=none.npy", "no file 'none.npy'"),
         ("x=", "no file ''"),
-        ("-", "no file '-'"),
+        ("-", "there is nothing on stdin"),
         ("z=ok.npy", "the model has no input 'z'"),
         ("z=ones", "the model has no input 'z'"),
         ("f64.npy", "'x' is float64, the model wants float32[batch, 4]"),
@@ -172,7 +172,7 @@ def test_wrong_options(options: str, said: str):
         ("cut.npy", "is no .npy or .npz file"),
         ("empty.npy", "is no .npy or .npz file"),
         ("m.yaml", "is no .npy or .npz file"),
-        ("folder.npy", "Is a directory"),
+        ("folder.npy", "the folder 'folder.npy' holds no data"),
         ("cut.npz", "is no .npy or .npz file"),
         ("nothing.npz", "holds no arrays"),
         ("bytes.npz", "what is no array"),
@@ -229,8 +229,8 @@ def test_an_empty_batch_is_no_mistake(command: str):
 
 
 def test_the_best_of_no_classes():
-    assert top_classes(np.zeros((0, 6), np.float32)) == []
-    assert top_classes(np.zeros((0, 6, 1), np.float32)) == []
+    assert Classes({}, ["y"]).told("y", np.zeros((0, 6), np.float32)) == []
+    assert Classes({}, ["y"]).told("y", np.zeros((0, 6, 1), np.float32)) == []
 
 
 def test_the_version_needs_no_installation():
@@ -289,4 +289,4 @@ def test_an_interrupt_while_modules_load():
 def test_tables_on_narrow_terminals_lose_no_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert console.console().width == width
+    assert console.table_width() == width

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +16,8 @@ from click.testing import CliRunner
 from graphc.backends.cpu.roofline import roofline
 from graphc.backends.cpu.target import detect
 from graphc.cli import main
-from graphc.cli.profile import COLOURS, chrome_trace, picture, print_profile
+from graphc.cli.picture import COLOURS, MOST, picture
+from graphc.cli.profile import chrome_trace, print_profile
 from graphc.report import MemoryReport, Plan, Roofline, StepInfo
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,9 +33,21 @@ def plan(*ops: str) -> Plan:
     return Plan("cpu", 1, {}, steps, MemoryReport(0, 0, 0, 0))
 
 
-def bars(svg: str) -> list[ElementTree.Element]:
-    """The rectangles that have a tooltip: those of steps."""
-    return [r for r in ElementTree.fromstring(svg).iter(f"{SVG}rect") if r.find(f"{SVG}title") is not None]
+LIMITS = Roofline({"float32": 1e9}, ((1024, 8e9), (1 << 20, 1e9)))
+
+
+def bars(svg: str) -> list[tuple[float, str]]:
+    """Length and colour of the bar of each step."""
+    groups = [g for g in ElementTree.fromstring(svg).iter(f"{SVG}g") if re.fullmatch(r"step\d+", g.get("id", ""))]
+    found = []
+    for path in (g.find(f"{SVG}path") for g in groups):
+        across = [float(x) for x in re.findall(r"[ML] ([\d.]+)", path.get("d"))]
+        found.append((max(across) - min(across), re.search("fill: (#[0-9a-f]+)", path.get("style"))[1]))
+    return found
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(t.itertext()) for t in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
 def test_bench_profiles_traces_and_draws(tmp_path: Path):
@@ -93,21 +108,64 @@ def test_trace_events_follow_each_other():
 
 
 def test_bars_are_as_long_as_their_times_and_coloured_by_operator():
-    relu, conv, other = bars(picture(plan("Relu", "Conv", "Relu"), [1e-6, 4e-6, 2e-6], "model"))
-    assert float(conv.get("width")) == 4 * float(relu.get("width")) == 2 * float(other.get("width"))
-    assert relu.get("fill") == other.get("fill") != conv.get("fill")
+    drawn = picture(plan("Relu", "Conv", "Relu"), [1e-6, 4e-6, 2e-6], "model", None)
+    (relu, relu_colour), (conv, conv_colour), (other, other_colour) = bars(drawn)
+    assert conv == pytest.approx(4 * relu, rel=1e-4) and conv == pytest.approx(2 * other, rel=1e-4)
+    assert relu_colour == other_colour != conv_colour
+    assert "time of a step, µs" in texts(drawn) and {"0", "1", "4"} <= set(texts(drawn))  # ticks
+    assert "operations per byte" not in texts(drawn)  # there is no roofline
 
 
 def test_operators_beyond_the_palette_share_its_last_colour():
     ops = [f"Op{i}" for i in range(len(COLOURS) + 3)]
-    drawn = bars(picture(plan(*ops), [1.0 / (i + 1) for i in range(len(ops))], "model"))
-    assert [bar.get("fill") for bar in drawn] == [*COLOURS, *[COLOURS[-1]] * 3]
+    drawn = bars(picture(plan(*ops), [1.0 / (i + 1) for i in range(len(ops))], "model", None))
+    assert [colour for _, colour in drawn] == [*COLOURS, *[COLOURS[-1]] * 3]
 
 
-def test_the_picture_escapes_names():
-    step = StepInfo(0, ("<&\0>",), ("Relu",), "relu")
-    svg = picture(Plan("cpu", 1, {}, (step,), MemoryReport(0, 0, 0, 0)), [1e-6], 'a "<model>"')
-    assert any("<&\ufffd>" in (t.text or "") for t in ElementTree.fromstring(svg).iter(f"{SVG}text"))
+def test_the_roofline_below_the_bars():
+    made = plan("Conv", "Reorder", "Conv")
+    flops, kinds = (1000, 0, 1000), ("float32", "", "uint8 x int8")
+    steps = [replace(s, flops=f, nbytes=100, type=k) for s, f, k in zip(made.steps, flops, kinds)]
+    limits = replace(LIMITS, peaks={"float32": 1e9, "uint8 x int8": 4e9})
+    drawn = picture(replace(made, steps=tuple(steps)), [1e-6, 2e-6, 3e-6], "model", limits)
+    said = texts(drawn)
+    assert {
+        "operations per byte",
+        "GFLOP/s",
+        "float32 1",
+        "uint8 x int8 4",
+        "8 GB/s of 1.0 KiB",
+        "at the roofline",
+    } <= {*said}
+    points = next(g for g in ElementTree.fromstring(drawn).iter(f"{SVG}g") if g.get("id") == "points")
+    assert len(list(points.iter(f"{SVG}use"))) + len(list(points.iter(f"{SVG}path"))) >= 2
+
+
+def test_of_many_steps_the_slowest_have_bars():
+    made = plan(*["Relu"] * (MOST + 20))
+    drawn = picture(made, [1e-3 + 1e-6 * i for i in range(MOST + 20)], "model", None)
+    assert len(bars(drawn)) == MOST and any("; 20 steps more take" in text for text in texts(drawn))
+    assert f"n{MOST + 19}: Relu" in texts(drawn) and "n0: Relu" not in texts(drawn)
+
+
+def test_the_picture_has_names_as_they_are():
+    """Names are neither XML nor formulas."""
+    step = StepInfo(0, ("<&\0>$x_1$",), ("Relu",), "relu")
+    svg = picture(Plan("cpu", 1, {}, (step,), MemoryReport(0, 0, 0, 0)), [1e-6], 'a "<model>" $', None)
+    assert any("<&\ufffd>$x_1$" in text for text in texts(svg)) and 'a "<model>" $' in texts(svg)
+
+
+def test_what_a_picture_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Said before anything is timed."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(import_module("graphc.cli.bench"), "time_runs", lambda run, rounds: pytest.fail("timed"))
+    (tmp_path / "tiny.yaml").write_text(YAML)
+    result = CliRunner().invoke(main, ["bench", str(tmp_path / "tiny.yaml"), "--picture", str(tmp_path / "steps.svg")])
+    assert (
+        result.exit_code == 2
+        and "pip install 'graphc[draw]'" in result.output
+        and not (tmp_path / "steps.svg").exists()
+    )
 
 
 def test_a_step_is_bound_by_arithmetic_or_by_the_cache_that_holds_it():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from strategies import Use, cases, use_of
-from suite import NARROW, OPS, as_inputs, axes, check, compiled, host_reasons, positions, randoms, results, use, uses_of
+from suite import OPS, as_inputs, axes, check, compiled, host_reasons, positions, randoms, results, use, uses_of
 
 import graphc
 from graphc.errors import UnsupportedError
 from graphc.graph import Builder
 from graphc.op import Family
+from graphc.testing import Use, cases, use_of
+from graphc.testing.checking import NARROW
 
 # Operators without a kernel: they run through their references, and plans say so.
 HOST = frozenset({

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from strategies import Use, use_of
 from targets import require
 
 import graphc
@@ -19,6 +18,7 @@ from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
 from graphc.op import all_ops, get_op
+from graphc.testing import Use, use_of
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
 WINDOWED = [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from suite import NARROW, check, host_reasons, uses_of
+from suite import check, host_reasons, uses_of
 
 import graphc
 from graphc.backends.cpu.backend import CpuBackend
@@ -14,6 +14,7 @@ from graphc.backends.cpu.options import CpuOptions
 from graphc.converted import in_float32, origin
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
+from graphc.testing.checking import NARROW
 from graphc.types import dtype_from_name
 
 TARGETS = ("cpu", "cpu:portable")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from selections import *  # noqa: F403  (its tests)
 from selections import boxes, mask, suppression
-from strategies import Use
 from suite import compiled, host_reasons, results, use
 from targets import require
 
 from graphc.bounded import bounded
 from graphc.interpret import run_node
 from graphc.segmented import heads
+from graphc.testing import Use
 
 TARGETS = [("cpu", 1, False), ("cpu", 2, False), ("cpu", 2, True), ("cpu:avx2", 1, False), ("cpu:portable", 1, True)]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from strategies import cases, use_of
 from suite import OPS, as_inputs, check, uses_of
 
 from graphc.backends.cuda.lower.registry import RULES, load_lowerings
 from graphc.errors import UnsupportedError
+from graphc.testing import cases, use_of
 
 load_lowerings()
 # Operators without a kernel for some of their samples, and a part of what the error says of these.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import use_of
 from suite import OPS, as_inputs, check, host_reasons, randoms, results, use, uses_of
 
 import graphc
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder
+from graphc.testing import use_of
 
 TARGET = "cuda:emulate"
 NAMES = ["MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"]

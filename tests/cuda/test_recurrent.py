@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strategies import Use
 from suite import check, compiled, host_reasons, results, use, uses_of
 
 import graphc
@@ -20,6 +19,7 @@ from graphc.errors import InputError
 from graphc.graph import Builder, Value
 from graphc.ops.recurrent import bound_cell
 from graphc.sizes import for_speed
+from graphc.testing import Use
 
 TARGET = "cuda:emulate"
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

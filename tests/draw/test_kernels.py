@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from zoo import EXAMPLES
 
 from graphc import draw
 from graphc.draw.boxes import Frame
 from graphc.draw.fold import picture_of_groups
-from graphc.draw.kernels import grouped
+from graphc.draw.kernels import grouped, steps_of
 from graphc.draw.parts import scopes_of
 from graphc.frontends.yaml_load import loads_yaml
 from graphc.graph import Builder, Graph
@@ -53,3 +55,18 @@ def test_a_loop_is_in_the_frame_of_its_step():
     outer = next(f for f in picture.root.items if isinstance(f, Frame))
     assert outer.title == "0 one thread" and [f.title for f in outer.frames()] == ["Loop"]
     assert len(draw.svg(picture)) > 1000
+
+
+def test_what_a_pass_replaced_goes_with_what_does_its_arithmetic():
+    """'attention' became three nodes, whose names begin with its; a result that is named as a value is in no kernel."""
+    b = Builder("g")
+    x = b.input("x", "float32", (4,))
+    graph = b.build({"attention/Fused_1": b.add("Exp", b.add("Neg", x, name="attention"), name="last")})
+    steps = [
+        step(0, ("x/Reorder_2",), "x"),
+        step(1, ("attention/Pack_0",), "rows"),
+        step(2, ("attention/Fused_1",), "f"),
+    ]
+    steps[2] = replace(steps[2], flops=100)
+    found = {u.name: s and s.index for u, s in steps_of(scopes_of(graph), [*steps, step(3, ("last",), "y")]).items()}
+    assert found == {"x": None, "attention": 2, "last": 3, "attention/Fused_1": None}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import Use, broadcasts, cases, use_of, uses
 from suite import OPS, as_inputs, axes, check, compiled, host_reasons, results, use, uses_of
 
 import graphc
@@ -17,6 +16,7 @@ from graphc.errors import InputError
 from graphc.interpret import run_graph
 from graphc.lower.registry import NEUTRAL, load
 from graphc.op import Family
+from graphc.testing import Use, broadcasts, cases, use_of, uses
 
 load("graphc.lower")
 TARGETS = ["cpu", "loops"]

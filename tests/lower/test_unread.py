@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from strategies import Use, cases, use_of
 from suite import OPS, as_inputs, compiled, use
 
 import graphc
@@ -19,6 +18,7 @@ from graphc.interpret import interpret
 from graphc.lower.registry import NEUTRAL
 from graphc.op import _REGISTRY, Attr, Op, register
 from graphc.passes.decompose import EXPANSION
+from graphc.testing import Use, cases, use_of
 
 PLAUSIBLE = {bool: (True, False), int: (-1, 0, 1, 2, 3), float: (-0.5, 0.3, 1.7)}
 FEW = 8  # values of an attribute, and samples of an operator, that are combined

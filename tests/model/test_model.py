@@ -181,9 +181,6 @@ def test_habits_of_other_packages_get_a_remedy(pair: Model):
         refused("no list of outputs … model.run({'a': …, 'b': …})", pair.run, outputs, {"a": a, "b": b})
     refused("by name, not ndarray … model(…)", pair.run, a)
     refused("by name, not list", pair.run, [a, b])
-    refused(
-        "'out' is an argument of run … out={'total': …, 'product': …})", pair, a, b, out={"total": np.empty_like(a)}
-    )
     refused("'a' is dict … model.run({'a': …, 'b': …})", pair, {"a": a}, b)
     refused("'a' is str", pair, "a.npy", b)
     refused("'b' can't be made an array", pair, a, [[1, 2, 3, 4], [5]])

@@ -148,8 +148,11 @@ def test_export_and_pickle_of_such_models():
     compiled = pickle.loads(pickle.dumps(graphc.compile(OPEN["product"][0])))
     same(OPEN["product"][0], compiled, {"x": random(4, 2, 3)})
     partial = graphc.compile(OPEN["old broadcast"][0])
+    assert pickle.loads(pickle.dumps(partial)).inputs == partial.inputs  # by its bytes, which may be read again
     with pytest.raises(InputError, match="pickle the path"):
-        pickle.dumps(partial)
+        pickle.dumps(
+            graphc.compile(OPEN["old broadcast"][0], target="reference")
+        )  # that keeps no bytes, only the graph
     with pytest.raises(UnsupportedError, match="inputs without a shape"):
         to_onnx(partial.source_graph)
     again = to_onnx(frontends.load(OPEN["product"][0]))
@@ -285,12 +288,18 @@ def test_a_default_without_a_declared_shape_and_one_of_other_sizes():
     same(m, graphc.compile(m), {"x": random(3), "k": random(2, 3)})
 
 
-def test_a_pickled_model_has_its_defaults_as_constants():
-    compiled = pickle.loads(pickle.dumps(graphc.compile(SCALE)))
+def test_a_model_pickled_by_its_graph_has_its_defaults_as_constants():
+    compiled = pickle.loads(pickle.dumps(graphc.compile(graphc.compile(SCALE).source_graph)))
     x = random(3)
     np.testing.assert_array_equal(compiled(x), 2 * x)
     with pytest.raises(InputError, match="default is a constant.*\n.*compile the file"):
         compiled.run({"x": x, "k": np.array(5, np.float32)})
+
+
+def test_a_model_pickled_by_its_bytes_keeps_its_defaults():
+    x, k = random(3), np.array(5, np.float32)
+    compiled = pickle.loads(pickle.dumps(graphc.compile(SCALE)))
+    np.testing.assert_array_equal(compiled.run({"x": x, "k": k})["y"], 5 * x)
 
 
 def test_export_keeps_inputs_with_their_defaults(tmp_path: Path):

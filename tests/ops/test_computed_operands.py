@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from strategies import cases, use_of
 
 import graphc
 from graphc.dtypes import is_float
 from graphc.graph import Builder
 from graphc.op import Op, all_ops
+from graphc.testing import cases, use_of
 
 INTERNAL = ("Reorder",)
 VALUED = {n: op for n, op in all_ops().items() if op.values and not op.holds_graphs and n not in INTERNAL}

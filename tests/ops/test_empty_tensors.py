@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nets import agree, convnet, recurrent, transformer
-from strategies import Use, cases, use_of
 
 import graphc
 from graphc.errors import GraphcError, InputError, TypeRuleError
 from graphc.graph import Builder, Graph
 from graphc.interpret import interpret, run_graph
 from graphc.op import Case, Const, Family, Op, Tensor, all_ops, get_op
+from graphc.testing import Use, cases, use_of
 from graphc.types import Sym
 
 F32 = np.dtype("float32")

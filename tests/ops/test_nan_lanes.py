@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from strategies import broadcasts
 from targets import offered
 
 import graphc
 from graphc.backends.reference import run
 from graphc.graph import Builder, Graph, Value
 from graphc.op import all_ops
+from graphc.testing import broadcasts
 from graphc.types import dtype_from_name
 
 TARGETS = offered("cpu:avx512", "cpu:portable")  # cpu:avx2 differs from them in the width of its vectors only

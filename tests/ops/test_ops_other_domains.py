@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from strategies import cases, use_of
 
 import graphc
 from graphc.op import Const, all_ops
+from graphc.testing import cases, use_of
 
 ML, MS = "ai.onnx.ml", "com.microsoft"
 OPS = {

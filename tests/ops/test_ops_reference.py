@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
-from strategies import Use, cases, use_of, uses
 
 import graphc
 from graphc import expr as e
@@ -26,6 +25,8 @@ from graphc.dtypes import is_float
 from graphc.graph import Builder, Value, make_node
 from graphc.interpret import run_graph
 from graphc.op import Call, Family, Op, all_ops
+from graphc.testing import Use, cases, use_of, uses
+from graphc.testing.checking import expanded
 from graphc.types import Sym, TensorType, dtype_name
 
 OPS = all_ops()
@@ -167,38 +168,23 @@ def test_scalar_agrees_with_reference(name: str, data):
 
 
 # --- expansions -------------------------------------------------------------------------------------------------------
-def expand(use: Use) -> list[np.ndarray] | None:
-    """Results of the expansion, node by node through the references; None where it declines."""
-    b = Builder("expansion")
-    call = Call(use.op, use.operands(b), use.op.complete_attrs(use.attrs), use.n_outputs)
-    results = use.op.expand(b, call)
-    if results is None:
-        return None
-    results = results if isinstance(results, (tuple, list)) else (results,)
-    assert len(results) == use.n_outputs, f"{use}: the expansion has {len(results)} results"
-    graph = b.build({f"y{i}": v for i, v in enumerate(results)})
-    for value, want in zip(graph.outputs, use.graph().outputs):
-        assert value.type == want.type, f"{use}: the expansion gives {value.type}, not {want.type}"
-    return run_graph(graph, use.inputs)
-
-
 @pytest.mark.parametrize("name", names(lambda op: op.expand is not None))
 def test_expansion_agrees_with_reference(name: str):
     op = OPS[name]
-    expanded = 0
+    taken = 0
     for case in cases(op):
         for seed in range(3):
             use = use_of(op, case, op.samples.dtypes[0], seed)
             single = name.startswith("ai.onnx.ml::")  # which compute in float32, whatever they are given
             use = use if single else use.with_floats("float64")
-            actual = expand(use)
-            expanded += actual is not None
+            actual = expanded(use)
+            taken += actual is not None
             for a, want in zip(actual or (), use.run()):
                 assert a.dtype == want.dtype and a.shape == want.shape
                 if op.deterministic is not False:  # else see test_ops_random.py
                     tolerance = op.tolerance if single else FLOAT64_TOLERANCE
                     assert_close(a, want, tolerance, f"expansion and reference of {use}")
-    assert expanded, f"the expansion of {op.name} declines every case of its domain"
+    assert taken, f"the expansion of {op.name} declines every case of its domain"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from strategies import broadcasts
 
 import graphc
 from graphc.dtypes import is_float
@@ -15,6 +14,7 @@ from graphc.graph import Builder
 from graphc.interpret import run_graph
 from graphc.lower.kernel import Kernel
 from graphc.op import all_ops
+from graphc.testing import broadcasts
 
 SPECIAL = (0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, -0.5, 2.5, 3, -6)
 ELEMENTWISE = {n: op for n, op in all_ops().items() if op.elementwise and broadcasts(op)}

@@ -1,6 +1,6 @@
 """What somebody gets who installs graphc: `python tests/project/installed.py [PYTHON …]`. Builds a source distribution, a wheel of it,
-and one of the checkout, which are the same; installs it in a fresh environment of each interpreter (default: this one's newest and
-oldest neighbours that are at hand), and uses it from another folder. Nothing may be left in the checkout."""
+and one of the checkout, which are the same; installs it in a fresh environment of each interpreter (default: the newest and the oldest
+beside this one that are at hand), and uses it from another folder. Nothing may be left in the checkout."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def main(pythons: Sequence[str]) -> None:
         source, wheel = built(Path(work) / "dist")
         check_contents(source, wheel)
         print(f"{source.name} and {wheel.name} hold what they should")
-        for i, python in enumerate(pythons or neighbours()):
+        for i, python in enumerate(pythons or neighbours() or [sys.executable]):
             folder = Path(work) / str(i)
             folder.mkdir()
             use(python, wheel, folder)

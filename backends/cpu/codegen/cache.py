@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import graphc
+from graphc import documents
 from graphc.backends.cpu.target import Target
 from graphc.documents import cache_dir, open_own, own_folder, own_root, write_atomic
 from graphc.errors import GraphcWarning
@@ -39,7 +39,7 @@ SHARED = (
 def text_of_generators(backend: str) -> bytes:
     """A digest of a backend's own text, and of what generators share."""
     digest = hashlib.sha256()
-    shared = [Path(graphc.__file__).parent / name for name in SHARED]
+    shared = [Path(documents.__file__).parent / name for name in SHARED]
     folders = [Path(__file__).parents[2] / name for name in (backend, "llvm")]
     for path in [*(p for folder in folders for p in sorted(folder.rglob("*.py"))), *shared]:
         digest.update(path.read_bytes())

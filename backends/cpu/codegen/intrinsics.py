@@ -142,6 +142,16 @@ def atomic_add(typingctx, address, value):
 
 
 @intrinsic
+def atomic_swap(typingctx, address, value):
+    """Store; returns the old value (sequentially consistent)."""
+
+    def codegen(context, builder, sig, args):
+        return builder.atomic_rmw("xchg", builder.inttoptr(args[0], _P64), args[1], "seq_cst")
+
+    return i64(i64, i64), codegen
+
+
+@intrinsic
 def atomic_load(typingctx, address):
     def codegen(context, builder, sig, args):
         return builder.load_atomic(builder.inttoptr(args[0], _P64), "acquire", 8, typ=_I64)

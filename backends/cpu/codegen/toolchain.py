@@ -122,7 +122,6 @@ class Toolchain:
 
     def build(self, kernel: Kernel) -> Built:
         """Generate and compile a kernel."""
-        self.llvm.initialize_native_asmparser()
         generator = generator_of(kernel)
         thorough = isinstance(generator, Driver) and generator.computes
         options = self.llvm.create_pipeline_tuning_options(speed_level=3 if thorough else 2)
@@ -135,18 +134,27 @@ class Toolchain:
         else:
             source, texts = self._driver_ir(generator, kernel)
             suffix = ".py"
+        return Built(self._compiled(kernel.symbol, texts, options, 2 if thorough else 1), source, suffix)
+
+    def compile_ir(self, symbol: str, text: str) -> bytes:
+        """Object code of LLVM IR that defines `symbol`."""
+        return self._compiled(symbol, [text], self.llvm.create_pipeline_tuning_options(speed_level=2), 1)
+
+    def _compiled(self, symbol: str, texts: Sequence[str], options: Any, rounds: int) -> bytes:
+        """texts: modules that are linked into one. rounds: how often it is optimised."""
+        self.llvm.initialize_native_asmparser()
         module, *called = map(self.llvm.parse_assembly, texts)
         for other in called:
             module.link_in(other)
         module.verify()
         # Numba's names repeat between processes ('winograd.<locals>.winograd' of any m): nothing but the entry is exported
         for item in (*module.functions, *module.global_variables):
-            if not item.is_declaration and item.name != kernel.symbol:
+            if not item.is_declaration and item.name != symbol:
                 item.linkage = "internal"
         passes = self.llvm.create_pass_builder(self._machine, options)
-        for _ in range(2 if thorough else 1):
+        for _ in range(rounds):
             passes.getModulePassManager().run(module, passes)
-        return Built(self._machine.emit_object(module), source, suffix)
+        return self._machine.emit_object(module)
 
     def _micro_ir(self, generator: Micro, kernel: Kernel) -> tuple[str, list[str]]:
         from llvmlite import ir

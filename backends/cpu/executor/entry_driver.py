@@ -44,6 +44,11 @@ def result1(typingctx, fn, a1):
 
 
 @intrinsic
+def result2(typingctx, fn, a1, a2):
+    return i64(i64, i64, i64), lambda context, builder, sig, args: _call(builder, args)
+
+
+@intrinsic
 def result5(typingctx, fn, a1, a2, a3, a4, a5):
     return i64(*[i64] * 6), lambda context, builder, sig, args: _call(builder, args)
 

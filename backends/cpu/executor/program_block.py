@@ -27,6 +27,17 @@ BIND = Block("code guards count tables targets target_count choices choice_count
 BOUND, TOO_SMALL = 0, -1
 
 
+# A program of a C library, and where its tables are. allocate, release: aligned_alloc and free. slots: of workspaces that no run uses.
+# words, word_count: the table without addresses. steps: rows of a block's word and whether threads share it, beside drivers;
+# kernels: rows of a word and an address; constants: rows of a word, the number of a segment, an offset; segments: their addresses;
+# places: rows of a word and an offset into the arena; ends: rows of a word, the number of an argument, an offset; reports: words.
+LIBRARY = Block(
+    "allocate release slots slot_count words word_count arena_bytes drivers steps step_count kernels kernel_words kernel_count constants "
+    "constant_count segments places place_count ends end_count reports report_count"
+)
+DONE, NO_MEMORY, OUT_OF_RANGE, NO_CPU = range(4)  # what its function returns
+
+
 class Execute(Kernel, name="execute"):
     """A program's steps, on the thread that calls."""
 
@@ -60,3 +71,9 @@ class PeakProduct(Kernel, name="peak_product"):
 
 class PeakRead(Kernel, name="peak_read"):
     """Reads of memory, for the roofline."""
+
+
+class RunLibrary(Kernel, name="run_library"):
+    """A program as C calls it, in a workspace of the run's own."""
+
+    block: ClassVar[Block] = LIBRARY

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from graphc.backends.cpu.runtime.object_file import ALLOC, EXEC, WRITE, CantLink, Relocation, Section, Symbol, read
 
 _R_64, _R_PC32, _R_PLT32 = 1, 2, 4
 _GOT_KINDS = (9, 41, 42)  # R_X86_64_GOTPCREL, GOTPCRELX, REX_GOTPCRELX
+_PAGE = 4096
 _STUB = b"\xff\x25"  # jmp *[rip + displacement]
 
 
@@ -32,11 +35,17 @@ class Pointer(NamedTuple):
 class Linkage:
     """Sections to be placed, in three kinds: constant, code, data. pointers: how many `resolve` will give."""
 
-    def __init__(self, objects: Mapping[str, bytes]) -> None:
-        """objects: the symbol that each exports -> its code. Raises CantLink."""
+    def __init__(self, objects: Mapping[str, bytes], constants: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """objects: the symbol that each exports -> its code. constants: by the symbols that objects know them by. Raises CantLink."""
         files = [read(code, symbol) for symbol, code in objects.items()]
         self.exports = [s for f in files for s in f.exports]
-        self._relocations = [r for f in files for r in f.relocations]
+        given = {name: Section(bytearray(data), ALLOC, _PAGE) for name, data in constants.items()}
+        known = {s.name: s for s in self.exports} | {name: Symbol(name, s, 0) for name, s in given.items()}
+        self._relocations = [
+            replace(r, symbol=known.get(r.symbol.name, r.symbol)) if r.symbol.section is None else r
+            for f in files
+            for r in f.relocations
+        ]
         others = [r for r in self._relocations if r.symbol.section is None]
         self.imports = list(dict.fromkeys(r.symbol.name for r in others))
         stubs = dict.fromkeys(r.symbol.name for r in others if r.kind == _R_PLT32)
@@ -44,7 +53,7 @@ class Linkage:
         self._stub_at, self._slot_at = ({key: 8 * i for i, key in enumerate(keys)} for keys in (stubs, slots))
         self._stubs = Section(bytearray(8 * len(stubs)), ALLOC | EXEC, 16)
         self._table = Section(bytearray(8 * len(slots)), ALLOC | WRITE, 8)
-        every = [*(s for f in files for s in f.sections), self._stubs, self._table]
+        every = [*given.values(), *(s for f in files for s in f.sections), self._stubs, self._table]
         self.constant = [s for s in every if not s.flags & (EXEC | WRITE)]
         self.code = [s for s in every if s.flags & EXEC]
         self.data = [s for s in every if s.flags & WRITE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class CpuPlanFolder(PlanFolder):
-    """The kept plans of one model, and the shared objects of their kernels."""
+    """The kept plans of one model, and the shared objects of their kernels.
+
+    threads: that run a plan at most; as many as it was made for where it is None
+    """
+
+    threads: int | None = None
 
     def load(self, key: str) -> tuple[CompiledPlan, list[int], Executor] | None:
         """A plan, the addresses of its program's kernels, and what runs it; None where it is not there, whole."""
@@ -42,8 +48,12 @@ class CpuPlanFolder(PlanFolder):
             return None
         if addresses is None:
             return None
-        count = len(plan.kernels) - len(runtime_kernels(plan.threads))
-        return plan, addresses[:count], runtime.executor_at(plan.threads, addresses[count:])
+        made = runtime_kernels(plan.threads)
+        count = len(plan.kernels) - len(made)
+        at = {type(k): address for k, address in zip(made, addresses[count:])}
+        threads = min(plan.threads, self.threads or plan.threads)
+        executor = runtime.executor_at(threads, [at[type(k)] for k in runtime_kernels(threads)])
+        return replace(plan, threads=threads), addresses[:count], executor
 
     def _addresses(self, code: Sequence[str], kernels: Sequence[KernelName], runtime: CpuRuntime) -> list[int] | None:
         """From the plan's shared objects, or else one by one from the kernel cache. Raises OSError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.cuda.runtime.device import Device, Stream
+from graphc.dlpack import BEYOND_NUMPY, set_dtype
 from graphc.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 ON_A_GPU = (2, 13)  # DLPack's device types: CUDA memory, managed memory
 NOBODY = -1  # DLPack: the consumer waits for nothing
 LEGACY = 1  # DLPack's and CUDA's number of the default stream
-BEYOND_NUMPY = {
-    "bfloat16": 4,
-    "float8_e4m3fn": 10,
-    "float8_e4m3fnuz": 11,
-    "float8_e5m2": 12,
-    "float8_e5m2fnuz": 13,
-}  # DLPack's
 
 
 class DeviceArray:
@@ -119,17 +112,8 @@ class Result(DeviceArray):
             dtype = self.dtype if code is None else np.dtype(f"u{self.dtype.itemsize}")
             made = StridedMemoryView.from_buffer(held, self.shape, dtype=dtype).__dlpack__(**asked)
             if code is not None:
-                _set_dtype(made, code)
+                set_dtype(made, code)  # cuda.core makes only NumPy's own dtypes
             return made
-
-
-def _set_dtype(capsule: Any, code: int) -> None:
-    """Of the tensor in a capsule, which cuda.core makes only of NumPy's own dtypes."""
-    api = ctypes.pythonapi
-    name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", api))(capsule)
-    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", api))
-    # DLDataType stands behind data, device and ndim in DLTensor, which in a versioned one stands behind 32 bytes
-    ctypes.c_uint8.from_address(pointer(capsule, name) + 20 + 32 * (name == b"dltensor_versioned")).value = code
 
 
 class Given(DeviceArray):

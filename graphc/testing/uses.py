@@ -1,26 +1,21 @@
-"""Operators' domains as test inputs: fixed ones for every case, and Hypothesis strategies that draw around them.
-
-An operator that takes any broadcastable operands of one dtype needs no cases; its shapes are drawn. Arrays come from a
-seeded generator, so that a failing example is small to print and quick to draw.
-"""
+"""Uses of operators: an operator, arrays, attributes. Records describe valid ones as data (`samples`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (NumPy knows the names of bfloat16 and its like once this is imported)
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from graphc.dtypes import is_float
 from graphc.errors import TypeRuleError
 from graphc.graph import Builder, Graph, make_node
 from graphc.graph import Value as GraphValue
 from graphc.interpret import run_graph
-from graphc.op import Case, Const, Op, Tensor
+from graphc.op import Case, Const, Op, Tensor, get_op
 from graphc.types import TensorType
 
 WORDS = ("", "a", "abc", "graph", "ümlaut")
@@ -36,6 +31,19 @@ class Use:
     attrs: Mapping[str, Any]
     n_outputs: int = 1
     constants: frozenset[int] = frozenset()
+
+    @staticmethod
+    def of(
+        op: str,
+        arrays: Iterable[Any],
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        n_outputs: int = 1,
+        constants: Iterable[int] = (),
+    ) -> Use:
+        """The use of an operator that is given by its name. Raises UnsupportedError where there is none."""
+        operands = tuple(None if a is None else np.asarray(a) for a in arrays)
+        return Use(get_op(op), operands, attrs or {}, n_outputs, frozenset(constants))
 
     def operands(self, b: Builder) -> list[GraphValue | None]:
         """The operands in a builder: inputs x0, x1 … and constants."""
@@ -67,7 +75,7 @@ class Use:
         arrays = (a.astype(dtype) if a is not None and is_float(a.dtype) else a for a in self.arrays)
         return replace(self, arrays=tuple(arrays))
 
-    def _repr_pretty_(self, printer, cycle: bool) -> None:
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self))
 
     def __repr__(self) -> str:
@@ -84,7 +92,7 @@ def broadcasts(op: Op) -> bool:
     if not op.elementwise:
         return False
     dtype, shapes = np.dtype(op.samples.dtypes[0]), ((2, 1), (1, 3), (2, 3))
-    operands = [GraphValue(f"x{i}", TensorType(dtype, shapes[i])) for i in range(_arity(op))]
+    operands = [GraphValue(f"x{i}", TensorType(dtype, shapes[i])) for i in range(least_operands(op))]
     try:
         (y,) = make_node(op, operands).outputs
     except TypeRuleError:
@@ -92,7 +100,7 @@ def broadcasts(op: Op) -> bool:
     return len(operands) == 1 or y.shape == (2, 3)
 
 
-def _arity(op: Op, extra: int = 1) -> int:
+def least_operands(op: Op, extra: int = 1) -> int:
     """Number of operands to draw: optional ones are left to the cases."""
     return op.min_inputs + (extra if op.variadic else 0)
 
@@ -101,7 +109,7 @@ def cases(op: Op) -> tuple[Case, ...]:
     """The samples' cases, and for operators that broadcast the shapes that matter."""
     if not broadcasts(op):
         return op.samples.cases
-    arity = _arity(op)
+    arity = least_operands(op)
     shapes = [tuple(pair[i % 2] for i in range(arity)) for pair in BROADCAST_SHAPES]
     return tuple(Case(tuple(map(Tensor, s))) for s in dict.fromkeys(shapes)) + op.samples.cases
 
@@ -119,22 +127,20 @@ def use_of(op: Op, case: Case, dtype: str, seed: int = 0, coarse: bool = False, 
 
 
 def _array(
-    op: Op, i: int, spec: Tensor | Const | None, dtype: str, rng, coarse: bool, special: bool
+    op: Op, i: int, spec: Tensor | Const | None, dtype: str, rng: np.random.Generator, coarse: bool, special: bool
 ) -> np.ndarray | None:
     if spec is None:
         return None
     if isinstance(spec, Const):
         return np.asarray(spec.value, spec.dtype)
     kind = np.dtype(object if (spec.dtype or dtype) == "string" else spec.dtype or dtype)
-    low, high = _bound(op.samples.low, i, spec.low), _bound(op.samples.high, i, spec.high)
     if kind.kind == "b":
         return rng.random(spec.shape) < 0.5
     if kind.kind in "OUS":
         return rng.choice(np.array(WORDS, object), spec.shape)
+    low, high = bounds(op, i, spec, kind)
     if not is_float(kind):
-        info = np.iinfo(kind)
-        low, high = max(int(np.ceil(low)), info.min), min(int(np.floor(high)), info.max)
-        return rng.integers(low, max(low, high), spec.shape, kind, endpoint=True)
+        return rng.integers(int(low), int(high), spec.shape, kind, endpoint=True)
     x = rng.uniform(low, high, spec.shape)
     if coarse:
         x = np.clip(np.round(2 * x) / 2, low, high)
@@ -143,21 +149,17 @@ def _array(
     return x.astype(kind)
 
 
+def bounds(op: Op, i: int, spec: Tensor, kind: np.dtype) -> tuple[float, float]:
+    """Between which elements of operand i lie. Of integers they are whole, and of the dtype."""
+    low, high = _bound(op.samples.low, i, spec.low), _bound(op.samples.high, i, spec.high)
+    if is_float(kind):
+        return low, high
+    info = np.iinfo(kind)
+    low = max(math.ceil(low), info.min)
+    return low, max(low, min(math.floor(high), info.max))
+
+
 def _bound(of_domain: float | Sequence[float], i: int, of_tensor: float | None) -> float:
     if of_tensor is not None:
         return of_tensor
     return of_domain[min(i, len(of_domain) - 1)] if isinstance(of_domain, Sequence) else of_domain
-
-
-@st.composite
-def uses(draw: st.DrawFn, op: Op, special: bool = True) -> Use:
-    """Valid uses of an operator: its cases, and drawn shapes (dims of 0 and 1 among them) where it broadcasts."""
-    dtype = draw(st.sampled_from(op.samples.dtypes), "dtype")
-    if broadcasts(op) and draw(st.booleans(), "drawn shapes"):
-        arity = _arity(op, draw(st.integers(0, 3), "more operands") if op.variadic else 0)
-        shapes = draw(mutually_broadcastable_shapes(num_shapes=arity, max_dims=3, min_side=0, max_side=4), "shapes")
-        case = Case(tuple(map(Tensor, shapes.input_shapes)))
-    else:
-        case = draw(st.sampled_from(cases(op)), "case")
-    seed = draw(st.integers(0, 2**16), "seed")
-    return use_of(op, case, dtype, seed, draw(st.booleans(), "coarse"), special and draw(st.booleans(), "special"))

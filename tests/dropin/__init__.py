@@ -1,0 +1,1 @@
+"""Packages of PyPI that import onnxruntime, with graphc in its place."""
