@@ -26,6 +26,7 @@ YAML = "graphc: 1\ninputs: {x: {shape: [batch, 4]}}\nnet: [{dense: 6}, softmax]\
 
 CASES = {
     "run": ("run", "m.yaml", *REFERENCE),
+    "run FILE": ("run", "m.yaml", "x.npz", *REFERENCE),
     "check": ("check", "m.yaml", *REFERENCE),
     "show": ("show", "m.yaml"),
     "show --weights": ("show", "m.yaml", "--weights"),
