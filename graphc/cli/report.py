@@ -13,6 +13,7 @@ import numpy as np
 from graphc.cli.bench import time_runs
 from graphc.cli.check import hosted_nodes
 from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.excerpt import shown
 from graphc.cli.exits import MODEL
 from graphc.cli.feeds import input_files, make_feeds, make_plan, plan_of
@@ -72,7 +73,7 @@ def report(
             if no_time:
                 found = _planned(compiled, inputs, **given)
             else:
-                prepared = how.of(compiled.described.get("metadata", {}))
+                prepared = described(how, compiled.described, model)
                 feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, how=prepared, **given)
                 found = _timed(compiled, feeds, rounds, settings)
     except GraphcError as error:
