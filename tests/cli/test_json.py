@@ -33,6 +33,7 @@ CASES = {
     "show --graph": ("show", "m.yaml", "--graph", "m.svg"),
     "explain": ("explain", "m.yaml"),
     "bench": ("bench", "m.yaml", "--rounds", "2"),
+    "report": ("report", "m.yaml", "--no-time"),
     "test": ("test", "-k", "BitwiseNot", "--examples", "2"),
     "compare": ("compare", "m.yaml"),
     "reduce": ("reduce", "m.yaml", "small.onnx", "--target", "cuda", "--device", "99"),  # an error on any machine

@@ -115,6 +115,7 @@ THIRD_PARTIES = {
     "click": ("graphc.cli", "graphc.__main__"),
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
+    "matplotlib": ("graphc.cli.picture",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
     "torch": ("graphc.torch_backend",),
     "hypothesis": ("nowhere",),
