@@ -204,7 +204,7 @@ def _sizes_within(inputs: Sequence[Spec], shapes: Shapes) -> Iterator[dict[str, 
     ranges: dict[object, Sequence[int]] = {}
     made: dict[str, list[object]] = {}  # by input: keys of ranges
     for s in inputs:
-        dims = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
+        dims: Sequence[Any] = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
         free = [d for d in dims if isinstance(d, str)]
         if free:
             raise InputError(
