@@ -204,17 +204,17 @@ def _sizes_within(inputs: Sequence[Spec], shapes: Shapes) -> Iterator[dict[str, 
     ranges: dict[object, Sequence[int]] = {}
     made: dict[str, list[object]] = {}  # by input: keys of ranges
     for s in inputs:
-        dims: Sequence[Any] = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
-        free = [d for d in dims if isinstance(d, str)]
+        wanted: Sequence[Any] = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
+        free = [d for d in wanted if isinstance(d, str)]
         if free:
             raise InputError(
                 f"dims of '{s.name}' are open: {', '.join(free)}", hint=f"give them: --shapes '{_example(s)}'"
             )
-        named = s.shape if s.shape is not None and len(s.shape) == len(dims) else [None] * len(dims)
+        named = s.shape if s.shape is not None and len(s.shape) == len(wanted) else [None] * len(wanted)
         keys: list[object] = [
-            (name, d) if isinstance(name, str) else (s.name, axis) for axis, (name, d) in enumerate(zip(named, dims))
+            (name, d) if isinstance(name, str) else (s.name, axis) for axis, (name, d) in enumerate(zip(named, wanted))
         ]
-        ranges |= {key: d if isinstance(d, range) else (int(d),) for key, d in zip(keys, dims)}
+        ranges |= {key: d if isinstance(d, range) else (int(d),) for key, d in zip(keys, wanted)}
         made[s.name] = keys
     count = math.prod(map(len, ranges.values()))
     if count > MOST_SIZES:
