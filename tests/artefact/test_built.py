@@ -108,6 +108,25 @@ def test_sessions_whose_states_grow(tmp_path: Path) -> None:
     assert session.lengths == {"past_key_0": 40}
 
 
+def test_shapes_that_follow_from_data(tmp_path: Path) -> None:
+    b = Builder("positives")
+    x = b.input("x", "float32", (20,))
+    found = b.add("NonZero", b.add("Greater", x, b.constant(0, "float32")))
+    taken = b.add("GatherND", x, b.add("Transpose", found, perm=[1, 0]))
+    graph, path = b.build({"y": b.add("Mul", taken, b.constant(2, "float32"))}), tmp_path / "m.gcm"
+    with pytest.raises(UnsupportedError, match="shapes follow from data.*GatherND.*\n.*--input"):
+        graphc.build(graph, path, targets=["cpu:avx2"])
+    samples = RNG.standard_normal((5, 20)).astype(np.float32)
+    graphc.build(graph, path, targets=["cpu:avx2"], samples=[{"x": samples[0]}])
+    model = graphc.load(path)
+    for a in samples:
+        assert np.array_equal(model(a), 2 * a[a > 0])
+    with pytest.raises(InputError, match="lead to sizes that .* has no plan for"):
+        model(-np.ones(20, np.float32))
+    graphc.build(graph, path, targets=["cpu:avx2"], samples=[{"x": samples[0]}, {"x": -np.ones(20, np.float32)}])
+    assert graphc.load(path)(-np.ones(20, np.float32)).shape == (0,)
+
+
 def test_sizes_by_the_names_of_dims(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'width' is no input, and no dim of one"):
         graphc.build(transformer(), tmp_path / "m.gcm", shapes=[{"width": (3,)}])
