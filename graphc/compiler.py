@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import InputError, memory_errors
+from graphc.errors import InputError, UnsupportedError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -31,8 +32,6 @@ from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from graphc.backend import DeviceBackend
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
@@ -58,6 +57,7 @@ def compile(  # noqa: A001  (the field's name)
     **options: Any,
 ) -> Model:
     """See `graphc.compile`. options: of the backend."""
+    _require_compiler()
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     if not isinstance(disabled, Collection) or not all(isinstance(name, str) for name in disabled):
@@ -94,10 +94,20 @@ def load(
     source: Any, *, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
 ) -> Graph:
     """The graph of what `compile` takes, as its front end makes it."""
+    _require_compiler()
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
     return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+
+
+def _require_compiler() -> None:
+    """Raises UnsupportedError where only the part of graphc is installed that runs what was built."""
+    if not (Path(__file__).parent / "frontends").exists():
+        raise UnsupportedError(
+            "this is graphc-runtime, which loads what `graphc build` wrote: graphc.load('model.gcm')",
+            hint="to compile models, install graphc in its place",
+        )
 
 
 def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:

@@ -111,7 +111,12 @@ def opened(source: Model | str | os.PathLike[str], **options: Any) -> Model:
     with PLANNING:
         model = _opened.get(at)
         if model is None or not model.is_current:
-            model = compiler.compile(source, **options)
+            if str(source).endswith(".gcm"):
+                import graphc
+
+                model = graphc.load(os.fspath(source), **options)
+            else:
+                model = compiler.compile(source, **options)
             reopen, arguments = model.__reduce__()
             model = _opened[at] = reopen(*arguments)
         _opened.move_to_end(at)

@@ -33,6 +33,7 @@ from graphc.cli.language import layers_
 from graphc.cli.machine import error_record, print_json
 from graphc.cli.operators import operators
 from graphc.cli.quantize import quantize
+from graphc.cli.reduce import reduce
 from graphc.cli.report import report
 from graphc.cli.run import run
 from graphc.cli.schema import schema
@@ -132,6 +133,7 @@ for command in (
     bench,
     report,
     compare,
+    reduce,
     export,
     quantize,
     shrink,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from graphc.cli import against as other
 from graphc.cli.console import many, progress_bars
+from graphc.cli.described import described
 from graphc.cli.difference import Difference, describe, steps, told
 from graphc.cli.exits import DIFFERENT
 from graphc.cli.feeds import load_graph, make_feeds
@@ -38,6 +40,11 @@ SEARCH = 60  # seconds after which no further compilation begins that only tells
     type=Tolerance(min=0),
     help="Largest error, over the result's scale.  [default: 1e-4; in bf16 4 steps of bfloat16, 0.0156]",
 )
+@click.option(
+    "--against",
+    metavar="WHAT",
+    help="Compare results with these in the place of NumPy's: 'onnxruntime', a .npz FILE, or a folder of ONNX test data.",
+)
 @compile_options
 @json_option
 def compare(
@@ -49,30 +56,28 @@ def compare(
     cast: bool,
     how: Preparation,
     tolerance: float | None,
+    against: str | None,
     disable: tuple[str, ...],
     **settings: Any,
 ) -> Record:
-    """Compare MODEL with NumPy, node by node.
+    """Compare MODEL with NumPy, node by node; with --against its results alone, with those of something else.
 
     Names the first node that differs on the same operands, and the passes and parts of the backend without which it does not;
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    feeds = make_feeds(
-        graph.inputs,
-        inputs,
-        dict(shapes),
-        batch,
-        seed,
-        cast,
-        how.of(graph.meta.get("described", {}).get("metadata", {})),
-    )
+    how = described(how, graph.meta.get("described", {}), model)
+    target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
+    tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
+    make = partial(make_feeds, graph.inputs, shapes=dict(shapes), batch=batch, seed=seed, cast=cast, how=how)
+    if against is not None:
+        compiled = open_model(graph, **settings, disable=disable)
+        return _against(model, graph, compiled, against, inputs, make, how, tolerance)
+    feeds = make(inputs)
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
     about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": [node.name for node in random]}
-    target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
-    tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
     with progress_bars() as progress:
         trial = Trial(feeds, partial(open_model, **settings, progress=progress), disable)
         taps = Taps(graph, values, feeds, rounding)
@@ -111,6 +116,39 @@ def compare(
         narrow = ", of a type whose own steps are as large" if worst > tolerance else ""
         click.echo(f"worst error {worst:.2e} of a value's scale{narrow}")
     return {**about, "agrees": True, "worst_error": worst, "notes": notes, "first": None, "without": []}
+
+
+def _against(
+    model: str,
+    graph: Graph,
+    compiled: Model,
+    against: str,
+    inputs: Sequence[str],
+    make: Callable[..., dict[str, Any]],
+    how: Preparation,
+    tolerance: float,
+) -> Record:
+    """Compare results with what `--against` names. make: inputs, of their sources."""
+    if against == other.ONNXRUNTIME:
+        feeds = make(inputs)
+        sets = [(feeds, other.of_onnxruntime(model, graph, feeds))]
+    else:
+        found = other.read(against, compiled.inputs, compiled.outputs, how)
+        sets = [({**({} if given.keys() >= {*compiled.required} else make(inputs)), **given}, e) for given, e in found]
+    worst, compared = 0.0, 0
+    about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": []}
+    for feeds, expected in sets:
+        wrong, error = other.wrong_results(graph, feeds, compiled.run(feeds), expected, tolerance)
+        compared, worst = compared + len(expected), max(worst, error)
+        if wrong:
+            other.explain(model, against, graph, feeds, wrong, tolerance)
+            about |= {"values": len(expected), "tolerance": tolerance}
+            raise _differs(about, wrong[0], "model", [])
+    click.echo(
+        f"{many(compared, 'result')} of {against} agree within {tolerance:g}; worst error {worst:.2e} of its scale"
+    )
+    about |= {"values": compared, "tolerance": tolerance}
+    return {**about, "agrees": True, "worst_error": worst, "notes": [], "first": None, "without": []}
 
 
 def _differs(about: Record, first: Difference, where: str, remedies: Sequence[str]) -> Failed:

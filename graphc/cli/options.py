@@ -222,9 +222,8 @@ compile_options = stack(
         multiple=True,
         metavar="NAME",
         shell_complete=removable_names,
-        help="Leave out a pass, or a part of target cpu: winograd, strassen, block_sparse, layout, fusion, "
-        "epilogues, prologues, "
-        "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
+        help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
+        "results_in_place, concat_in_place, image_runs, block_sparse, arena_reuse; may be repeated.",
     ),
     click.option(
         "--winograd",
@@ -325,6 +324,23 @@ def _of_gpu(host: bool, arch: str | None, device: int | None, precision: str | N
 def open_model(
     source: str | Graph,
     *,
+    reading: Reading | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> Model:
+    """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
+    import graphc
+
+    if str(source).endswith(".gcm"):
+        return graphc.load(str(source), settings.get("threads"))
+    read = {} if reading is None else _as_arguments(reading)
+    model = graphc.compile(source, **read, **compile_arguments(**settings), progress=progress)
+    say_net(model.nets, reading)
+    return model
+
+
+def compile_arguments(
+    *,
     target: str = "cpu",
     threads: int | None = None,
     disable: tuple[str, ...] = (),
@@ -335,28 +351,17 @@ def open_model(
     arch: str | None = None,
     precision: str | None = None,
     device: int | None = None,
-    reading: Reading | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Model:
-    """Compile a model file or a graph with the values of `compile_options`. Raises GraphcError."""
-    import graphc
-
-    if str(source).endswith(".gcm"):
-        return graphc.load(str(source), threads)
-    model = graphc.compile(
-        source,
-        target=target,
-        **({} if reading is None else _as_arguments(reading)),
-        threads=threads,
-        cache=not no_cache,
-        disabled=disable,
-        winograd=int(winograd),
-        tune=tune,
-        progress=progress,
+) -> dict[str, Any]:
+    """The values of `compile_options` as arguments of `graphc.compile`."""
+    return {
+        "target": target,
+        "threads": threads,
+        "cache": not no_cache,
+        "disabled": disable,
+        "winograd": int(winograd),
+        "tune": tune,
         **_of_gpu(host, arch, device, precision),
-    )
-    say_net(model.nets, reading)
-    return model
+    }
 
 
 def _as_arguments(reading: Reading) -> dict[str, Any]:

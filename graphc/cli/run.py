@@ -13,19 +13,21 @@ import numpy as np
 
 from graphc.cli.answers import ROWS, TOP, Classes, read_names
 from graphc.cli.console import progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.files import expanded
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.cli.results import arrays_of, print_results, save_arrays
-from graphc.cli.run_files import run_over, samples
+from graphc.cli.run_files import run_on, run_over, samples
 from graphc.cli.run_record import array_record, output_records
 from graphc.cli.run_told import Telling
 from graphc.cli.samples import paths_of
 from graphc.cli.sources import Reader
 from graphc.cli.specs import names_of, spec_named, split_name
 from graphc.errors import InputError
+from graphc.fleet.engine import address
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
 
@@ -57,6 +59,11 @@ if TYPE_CHECKING:
     type=OutputFile(".npz", ".npy"),
     help="Write the results to this .npz file, or a single one to a .npy file; those of FILEs as FILE/OUTPUT.",
 )
+@click.option(
+    "--on",
+    metavar="ADDRESS",
+    help="Run over FILEs in other processes: dask://HOST:PORT, or dask://local?workers=2 for some of this machine.",
+)
 @compile_options
 @json_option
 def run(
@@ -72,6 +79,7 @@ def run(
     top: int,
     tolerance: float,
     output: Path | None,
+    on: str | None,
     **settings: Any,
 ) -> Record:
     """Run MODEL over FILEs and print a line for each; without any, run it once and summarize its outputs.
@@ -84,6 +92,10 @@ def run(
     probabilities.
     """
     refuse_inputs([output], (model, *input_files((*inputs, *files))))
+    if on is not None:
+        settings["threads"] = settings["threads"] or address(on).threads
+        if not files:
+            raise InputError("--on is for files, and none is given", hint="graphc run MODEL FILE… --on ADDRESS")
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
@@ -91,7 +103,7 @@ def run(
         names = None if named is None else read_names(named)
         classes = Classes(compiled.labels, compiled.scores, names, named or "", top)
         classes.require_output(compiled.outputs)
-        how = how.of(compiled.described.get("metadata", {}))
+        how = described(how, compiled.described, model)
         inputs, files = _parted(compiled, inputs, files)
         if not files:
             _check_count(output, compiled)
@@ -104,7 +116,8 @@ def run(
             raise InputError(f"all inputs are given, and '{files[0]}' is for none", hint=names_of(compiled.inputs))
         found = list(expanded(files))
         refuse_inputs([output], paths_of(found))
-        answers = run_over(compiled, samples(found, reader, compiled.outputs), base, batch)
+        read = samples(found, reader, compiled.outputs)
+        answers = run_over(compiled, read, base, batch) if on is None else run_on(on, compiled, read, base)
         keep = bool(click.get_current_context().params.get("as_json"))
         return Telling(compiled.name, classes, tolerance, keep).say_all(answers, output)
     first = time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,26 @@ def run_over(
             yield from _answers(model, group, base, fixed)
             group = []
     yield from _answers(model, group, base, fixed)
+
+
+def run_on(on: str, model: Model, found: Iterable[Sample], base: Mapping[str, Any]) -> Iterator[Answer]:
+    """The same by an engine of other processes, at this address. Raises GraphcError where nobody answers there."""
+    from graphc.fleet import engine
+
+    coming: deque[Sample] = deque()
+
+    def feeds() -> Iterator[dict[str, Any]]:
+        for sample in found:
+            coming.append(sample)
+            if sample.error is None:
+                yield {**base, **sample.feeds}
+
+    with engine(on) as opened:
+        for result in opened.answers(model, feeds()):
+            while (sample := coming.popleft()).error is not None:
+                yield Answer(sample, error=sample.error)
+            yield Answer(sample, error=result) if isinstance(result, GraphcError) else Answer(sample, result)
+    yield from (Answer(sample, error=sample.error) for sample in coming)
 
 
 def _is_row(sample: Sample, fixed: int | None) -> bool:

@@ -62,6 +62,12 @@ class DaskEngine:
         self._client = client
 
     def map(self, model: Model, feeds: Iterable[Feeds]) -> Iterator[dict[str, np.ndarray]]:
+        for result in self.answers(model, feeds):
+            if isinstance(result, GraphcError):
+                raise result
+            yield result
+
+    def answers(self, model: Model, feeds: Iterable[Feeds]) -> Iterator[dict[str, np.ndarray] | GraphcError]:
         held = Held(self._sent(model))
         self._client.register_plugin(held)
         waiting: deque[Future] = deque()
@@ -72,10 +78,8 @@ class DaskEngine:
                     waiting.append(self._client.submit(run_held, held.name, task, pure=False))
                 if not waiting:
                     return
-                results, error, seconds = self._result(waiting.popleft())
+                results, seconds = self._result(waiting.popleft())
                 yield from results
-                if error is not None:
-                    raise error
                 several = max(1, min(SEVERAL, int(TASK / max(seconds / len(results), 1e-9))))
                 if time.monotonic() - looked > POLL:
                     looked, slots = time.monotonic(), self._slots()
@@ -129,19 +133,20 @@ class Held(WorkerPlugin):
         return self._model
 
 
-def run_held(name: str, feeds: Sequence[Feeds]) -> tuple[list[dict[str, np.ndarray]], Exception | None, float]:
-    """Of a task: results of the model that the worker has by this name, up to the first error; that; and seconds."""
+def run_held(name: str, feeds: Sequence[Feeds]) -> tuple[list[dict[str, np.ndarray] | GraphcError], float]:
+    """Of a task: results of the model that the worker has by this name, or what is wrong with an input; and seconds."""
     held = get_worker().plugins[name]
     assert isinstance(held, Held)
-    results: list[dict[str, np.ndarray]] = []
+    model = held.model()
+    begin = time.perf_counter()
+    return [answer(model, one) for one in feeds], time.perf_counter() - begin
+
+
+def answer(model: Model, feeds: Feeds) -> dict[str, np.ndarray] | GraphcError:
     try:
-        model = held.model()
-        begin = time.perf_counter()
-        for one in feeds:
-            results.append(model.run(one))
-    except Exception as error:
-        return results, error, 0.0
-    return results, None, time.perf_counter() - begin
+        return model.run(feeds)
+    except GraphcError as error:
+        return error
 
 
 def can_open(data: bytes) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from distributed import Client
 
+    from graphc.errors import GraphcError
     from graphc.fleet.functions import Feeds
     from graphc.model import Model
 
@@ -26,6 +27,10 @@ class Engine(Protocol):
     def map(self, model: Model, feeds: Iterable[Feeds]) -> Iterator[dict[str, np.ndarray]]:
         """Results in the order of the inputs, of which only some are read ahead. What a lost worker had is run again. Raises what
         the model raises, and GraphcError where no worker is left."""
+        ...
+
+    def answers(self, model: Model, feeds: Iterable[Feeds]) -> Iterator[dict[str, np.ndarray] | GraphcError]:
+        """The same, with what is wrong with an input in the place of its results."""
         ...
 
 

@@ -58,6 +58,12 @@ def reduce(
         return Reduced(search.case, search.verdict, worker.tried)
 
 
+def own_domains(graph: Graph) -> set[str]:
+    """The domains of operators that graphc does not have, which only their own file explains."""
+    names = {n.op.name for n in graph.nodes if not n.op.reference.__module__.startswith("graphc.")}
+    return {name.rpartition("::")[0] for name in names}
+
+
 def own_files(graph: Graph) -> list[str]:
     """The files of operators that graphc does not have."""
     found: dict[str, None] = {}

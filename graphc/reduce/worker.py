@@ -1,7 +1,7 @@
 """Cases are tried in a process of their own, so that one that crashes or hangs ends that, and is found out.
 
-Run as a program, it answers pickles on its standard input, after one of the trial, which it answers with what is wrong with that or '': a case with a verdict, a case and the numbers of
-nodes to skip with the results of its nodes; after each answer comes None.
+Run as a program, it reads pickles from its standard input. It answers the first, a trial, with what is wrong with it or ''; then a
+case with its verdict, or a case and numbers of nodes to skip with the results of its nodes, and each with a None behind.
 """
 
 from __future__ import annotations

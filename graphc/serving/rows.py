@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.arguments import Arguments, fits, remedy
+from graphc.arguments import Arguments
 from graphc.errors import InputError
 from graphc.executable import value_key
+from graphc.remedies import fits, remedy
 from graphc.signature import Signature, Spec
 
 if TYPE_CHECKING:
