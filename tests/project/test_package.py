@@ -45,6 +45,8 @@ def forbidden(path: Path) -> set[str]:
     if package == "graphc":
         if name == "onnx_backend.py":  # ONNX's interface, for ONNX
             return HEAVY - {"onnx"} | {"backends", "hypothesis"}
+        if "testing" in path.parts:
+            return HEAVY
         above = (
             path.parent.name == "cli" or "artefact" in path.parts or name == "compiler.py" or path.parts[-2:] in DRIVERS
         )
