@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from graphc import backends, classes
 from graphc.arguments import numbers
 from graphc.backend import Backend, Progress, Request
 from graphc.classes import CantServeMany, Many, Pattern
-from graphc.errors import InputError, memory_errors
+from graphc.errors import InputError, UnsupportedError, memory_errors
 from graphc.executable import Executable, value_key
 from graphc.model import Model
 from graphc.objects import is_object
@@ -31,12 +32,10 @@ from graphc.signature import Signature, Spec
 from graphc.types import TensorType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from graphc.backend import DeviceBackend
+    from graphc.contents import Content, InBytes
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
-    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -58,6 +57,7 @@ def compile(  # noqa: A001  (the field's name)
     **options: Any,
 ) -> Model:
     """See `graphc.compile`. options: of the backend."""
+    _require_compiler()
     if isinstance(disabled, str):
         raise InputError("disabled must hold names of passes, not be one", hint=f"disabled=['{disabled}']")
     if not isinstance(disabled, Collection) or not all(isinstance(name, str) for name in disabled):
@@ -94,10 +94,20 @@ def load(
     source: Any, *, params: Mapping[str, Any] | None = None, net: str | None = None, preprocess: bool = True
 ) -> Graph:
     """The graph of what `compile` takes, as its front end makes it."""
+    _require_compiler()
     from graphc import frontends
 
     reading = Reading(params=_params(params or {}), net=net, preprocess=preprocess)
     return origin_of(located(source), copy=False).load(partial(frontends.load, reading=reading), mapped=False)
+
+
+def _require_compiler() -> None:
+    """Raises UnsupportedError where only the part of graphc is installed that runs what was built."""
+    if not (Path(__file__).parent / "frontends").exists():
+        raise UnsupportedError(
+            "this is graphc-runtime, which loads what `graphc build` wrote: graphc.load('model.gcm')",
+            hint="to compile models, install graphc in its place",
+        )
 
 
 def reading_of(params: Any, net: str | None, preprocess: bool) -> Reading:
@@ -141,6 +151,21 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     pipeline.check_names(names, passes, own)
 
 
+def reopened(content: Content, settings: Mapping[str, Any]) -> Model:
+    """The process's model of a source that was pickled, compiled where there is none. Raises LoadError where a file is not there."""
+    from graphc import pickled
+
+    return pickled.the_one(content, settings, lambda: compile(content.source(), **settings))
+
+
+def reduced(model: Model, content: Content, settings: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
+    """What `__reduce__` gives for a model of this source."""
+    from graphc import pickled
+
+    pickled.note(model, content, settings)
+    return reopened, (content, dict(settings))
+
+
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -163,6 +188,7 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
+    _pickled: InBytes | None = None  # the graph, where the source is no file
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -199,7 +225,27 @@ class Compilation:
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
 
-    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+    @property
+    def is_current(self) -> bool:
+        """Are the files of the source, if there are any, still what was compiled?"""
+        return not self.files or self.origin.content() is not None
+
+    def reduced(self, model: Model, recipe: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
+        """How a model is pickled. Raises InputError where that can't be."""
+        from graphc.contents import InBytes
+
+        found = self._content()
+        if found is not None:
+            return reduced(model, found[0], {**recipe, **found[1]})
+        if self._pickled is None:
+            graph = model.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{model.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(model, self._pickled, recipe)
+
+    def _content(self) -> tuple[Content, Mapping[str, Any]] | None:
         """What a pickle has of the source, and how it is read; None where that is the graph."""
         content, reading = self.origin.content(), self.reading
         if content is None or not reading.declared:

@@ -27,6 +27,8 @@ def array_of(a: Any) -> np.ndarray:
     """What NumPy makes of an object: its own memory where the object shares it. Raises what NumPy and the object raise."""
     if isinstance(a, np.ndarray):
         return a
+    if hasattr(a, "__array__") and not _on_the_host(a):  # some copy themselves, others say how
+        return np.asarray(a)
     shared = shared_memory(a)
     return np.asarray(a) if shared is None else shared
 
@@ -40,7 +42,7 @@ def shared_memory(a: Any) -> np.ndarray | None:
         return np.asarray(a)
     if isinstance(a, np.generic) or not hasattr(a, "__dlpack__") or not hasattr(a, "__dlpack_device__"):
         return None
-    if a.__dlpack_device__()[0] != ON_THE_HOST:
+    if not _on_the_host(a):
         raise BufferError("it lies in the memory of a device")
     try:
         capsule = a.__dlpack__(max_version=VERSION)  # which tells whether it may be written to
@@ -55,6 +57,10 @@ def shared_memory(a: Any) -> np.ndarray | None:
         raise BufferError(f"a {beyond} of {bits} bits")
     code.value = _UNSIGNED
     return np.from_dlpack(_Capsule(capsule, a)).view(dtype)
+
+
+def _on_the_host(a: Any) -> bool:
+    return not hasattr(a, "__dlpack_device__") or a.__dlpack_device__()[0] == ON_THE_HOST
 
 
 class _Capsule:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-from graphc.graph import Graph
 from graphc.lower.memory import ArenaPlan, Lifetime, draw
-from graphc.report import Pending, Plan, StepInfo, folded, format_bytes
+from graphc.report import STEPS, Pending, Plan, rows_of
 from graphc.tables import text_table
-from graphc.words import count, many, seconds
+from graphc.words import many, seconds
 
 WIDTH = 100  # characters of a line, where nobody says another
 MARGIN = 12  # beside the picture of the memory
-MOST = 200  # rows of a table in HTML
-
-STEPS = (">step", "nodes", "+kernel", "+algorithm", "type", "+because", ">flop", ">bytes")
 
 
 @dataclass(frozen=True)
@@ -56,41 +51,7 @@ class Explanation:
         return f"Explanation of '{self.name}': {self.plan!r}"
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(self.name)}</b></p>{plan_html(self.plan)}"
-
-
-def plan_html(plan: Plan) -> str:
-    """The plan in a line, and its steps as a table."""
-    rows = [row for step in folded(plan.steps) for row in _rows(step)]
-    return f"<p>{escape(repr(plan))}</p>{html_table(STEPS, rows)}"
-
-
-def graph_html(graph: Graph) -> str:
-    """The graph in a line, and its nodes as a table."""
-    rows = [
-        (
-            i,
-            n.name,
-            n.op.name,
-            ", ".join(v.name if v else "-" for v in n.inputs),
-            ", ".join(str(v.type) for v in n.outputs),
-        )
-        for i, n in enumerate(graph.nodes)
-    ]
-    return f"<p>{escape(repr(graph))}</p>{html_table(('>#', 'name', 'op', 'from', 'makes'), rows)}"
-
-
-def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; of very many rows the first."""
-
-    def line(row: Sequence[Any], tag: str) -> str:
-        sides = ["right" if name.startswith(">") else "left" for name in columns]
-        cells = "".join(f'<{tag} style="text-align:{s}">{escape(str(c))}</{tag}>' for s, c in zip(sides, row))
-        return f"<tr>{cells}</tr>"
-
-    head = line([name.lstrip(">+") for name in columns], "th")
-    left = f"<p>… and {len(rows) - MOST} more</p>" if len(rows) > MOST else ""
-    return f"<table><thead>{head}</thead><tbody>{''.join(line(row, 'td') for row in rows[:MOST])}</tbody></table>{left}"
+        return f"<p><b>{escape(self.name)}</b></p>{self.plan._repr_html_()}"
 
 
 def pending_text(nodes: Sequence[Pending], width: int) -> str:
@@ -105,7 +66,7 @@ def _guards(plan: Plan, for_many: bool) -> list[str]:
         why = (
             "; ".join(plan.because)
             if for_many
-            else "--many (many=True) tells which others would share a plan with them"
+            else "--many tells which others would share a plan with them, and many=True"
         )
         return [f"for these shapes alone: {why}"]
     return ["one plan for all sizes of which this is true:", *(f"  {guard}" for guard in plan.guards)]
@@ -113,18 +74,8 @@ def _guards(plan: Plan, for_many: bool) -> list[str]:
 
 def _steps(plan: Plan, width: int) -> list[str]:
     kernels = len({step.kernel for step in plan.steps if not step.host})
-    rows = [row for step in folded(plan.steps) for row in _rows(step)]
     title = f"\n{many(len(plan.steps), 'step')}, {many(kernels, 'kernel')}"
-    return [text_table(STEPS, rows, width=width, title=title), ""]
-
-
-def _rows(step: StepInfo) -> Iterator[tuple]:
-    """A step, and the steps that it runs itself."""
-    kernel = "host (NumPy)" if step.host else step.kernel
-    cost = count(step.flops), format_bytes(step.nbytes)
-    yield step.index, step.label, kernel, step.algorithm, step.type, step.reason, *cost
-    for label, kernel, algorithm, reason, flops in step.inside:
-        yield "", f"  {label}", kernel, algorithm, "", reason, count(flops), ""
+    return [text_table(STEPS, rows_of(plan.steps), width=width, title=title), ""]
 
 
 def _fusion(plan: Plan, width: int) -> list[str]:
@@ -150,4 +101,4 @@ def _passes(plan: Plan, width: int, why: bool) -> list[str]:
         return [table, "", "every rewrite that matched has been applied"]
     if why:
         return [table, "", "rewrites that matched and did not apply:", *(f"  {note}" for note in notes)]
-    return [table, "", f"{len(notes)} rewrites matched and did not apply: --why (text(why=True)) lists them"]
+    return [table, "", f"{len(notes)} rewrites matched and did not apply: --why lists them, and text(why=True)"]

@@ -241,9 +241,13 @@ class Graph:
         return f"Graph '{self.name}', {len(self.nodes)} nodes: {given} -> {made}"
 
     def _repr_html_(self) -> str:
-        from graphc.explanation import graph_html
+        from graphc.tables import html_table
 
-        return graph_html(self)
+        rows = []
+        for i, n in enumerate(self.nodes):
+            read, made = (v.name if v else "-" for v in n.inputs), (str(v.type) for v in n.outputs)
+            rows.append((i, n.name, n.op.name, ", ".join(read), ", ".join(made)))
+        return html_table((">#", "name", "op", "from", "makes"), rows, repr(self))
 
     def __str__(self) -> str:
         head = ", ".join(map(repr, self.inputs))

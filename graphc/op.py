@@ -19,7 +19,7 @@ import numpy as np
 from graphc.attrs import Attrs
 from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.own import load_installed, note
+from graphc.own import file_outside, load_installed, note
 from graphc.sizes import whole
 from graphc.types import Dim, MaybeNone, TensorType, prod
 
@@ -399,6 +399,8 @@ _REGISTRY: dict[str, Op] = {}
 
 def register(op: Op) -> Op:
     """Add an operator. Raises ValueError if the name is taken."""
+    if file_outside() is not None:
+        _load_ours()  # whose names are taken
     if op.name in _REGISTRY:
         raise ValueError(f"operator {op.name} is registered twice")
     note(op)
@@ -407,11 +409,15 @@ def register(op: Op) -> Op:
 
 
 @lru_cache(maxsize=1)
-def _load_all() -> None:
+def _load_ours() -> None:
     import graphc.ops as package
 
     for module in pkgutil.walk_packages(package.__path__, "graphc.ops."):
         importlib.import_module(module.name)
+
+
+def _load_all() -> None:
+    _load_ours()
     load_installed()
 
 

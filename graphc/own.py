@@ -26,15 +26,23 @@ PARTS: list[Any] = []  # operators and lowerings that code outside of graphc has
 FILES: dict[str, str] = {}  # where operators of these names were registered, if it was in a file
 
 
-def note(part: Any) -> None:
-    """Remember an operator or a lowering, if code outside of graphc registers it: compiled models follow from it."""
+def file_outside() -> str | None:
+    """The file of the code that has called graphc, '' where it is in none; None where it is graphc's own, which is being imported."""
     frame = sys._getframe(1)
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
-    if not frame.f_globals.get("__name__", "").endswith("importlib._bootstrap"):  # which runs graphc's own modules
+    if frame.f_globals.get("__name__", "").endswith("importlib._bootstrap"):
+        return None
+    return frame.f_globals.get("__file__", "")
+
+
+def note(part: Any) -> None:
+    """Remember an operator or a lowering, if code outside of graphc registers it: compiled models follow from it."""
+    file = file_outside()
+    if file is not None:
         PARTS.append(part)
-        if file := frame.f_globals.get("__file__"):
-            FILES[getattr(part, "name", "")] = os.path.abspath(file)
+    if file:
+        FILES[getattr(part, "name", "")] = os.path.abspath(file)
 
 
 def _is_ours(module: str) -> bool:

@@ -35,14 +35,15 @@ def decode(data: bytes, pixel_format: str = "RGB", upright: bool = False) -> np.
     return np.ascontiguousarray(array[:, :, ::-1]) if pixel_format == "BGR" else array
 
 
-def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture of uint8 [height, width, channels] in another size: bilinear, and where it shrinks, all pixels count."""
+def resized(pixels: np.ndarray, height: int, width: int, resample: int = 2) -> np.ndarray:
+    """A picture of uint8 [height, width, channels] in another size; where it shrinks, all pixels count. resample: Pillow's number of
+    the filter, 2 is bilinear. Raises ValueError for an unknown one."""
     if pixels.shape[:2] == (height, width):
         return pixels
     from PIL import Image
 
     grey = pixels.shape[2] == 1
-    image = Image.fromarray(pixels[:, :, 0] if grey else pixels).resize((width, height), Image.Resampling.BILINEAR)
+    image = Image.fromarray(pixels[:, :, 0] if grey else pixels).resize((width, height), Image.Resampling(resample))
     made = np.asarray(image)
     return made[:, :, None] if grey else made
 

@@ -5,7 +5,7 @@ Backends fill these records; the command line and the tests read them. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -16,7 +16,9 @@ from graphc.dtypes import BY_NAME, FLOAT32, Element
 from graphc.errors import UnsupportedError
 from graphc.sizes import hint_of
 from graphc.types import Shape
+from graphc.words import count
 
+STEPS = (">step", "nodes", "+kernel", "+algorithm", "type", "+because", ">flop", ">bytes")  # of a table of them
 MANY = 16  # operators that a label does not list
 
 
@@ -75,6 +77,20 @@ def folded(steps: Sequence[StepInfo]) -> list[StepInfo]:
             others = []
         out += [first, *others]
     return out
+
+
+def rows_of(steps: Sequence[StepInfo]) -> list[tuple[Any, ...]]:
+    """For the columns STEPS."""
+    return [row for step in folded(steps) for row in _rows(step)]
+
+
+def _rows(step: StepInfo) -> Iterator[tuple[Any, ...]]:
+    """A step, and the steps that it runs itself."""
+    kernel = "host (NumPy)" if step.host else step.kernel
+    cost = count(step.flops), format_bytes(step.nbytes)
+    yield step.index, step.label, kernel, step.algorithm, step.type, step.reason, *cost
+    for label, kernel, algorithm, reason, flops in step.inside:
+        yield "", f"  {label}", kernel, algorithm, "", reason, count(flops), ""
 
 
 def type_of(steps: Iterable[StepInfo]) -> str:
@@ -260,9 +276,9 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        from graphc.explanation import plan_html
+        from graphc.tables import html_table
 
-        return plan_html(self)
+        return html_table(STEPS, rows_of(self.steps), repr(self))
 
     def to_json(self) -> dict[str, Any]:
         """What it tells as dicts, tuples, numbers and text; of arithmetic with open sizes the expressions."""

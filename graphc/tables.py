@@ -1,14 +1,16 @@
-"""Tables of text that fit a width."""
+"""Tables of text that fit a width, and of HTML."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
 GAP = "  "
 LEAST = 9  # characters that a column of text keeps
+MOST = 200  # rows of a table in HTML
 DETAIL = "      "  # before what has gone below its row
 _BREAK = re.compile(r".*[\s,;:/_×]", re.DOTALL)  # a line of a cell ends there rather than within a word
 
@@ -43,6 +45,20 @@ def text_table(
         details = "; ".join(f"{names[i]} {row[i]}" for i in below if row[i])
         text += [DETAIL + part for part in _folded(details, width - len(DETAIL)) if part]
     return "\n".join([*text, *([rule, *line(foot)] if foot else [])])
+
+
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> str:
+    """A table under its title; of very many rows the first."""
+
+    def line(row: Sequence[Any], tag: str) -> str:
+        sides = ["right" if name.startswith(">") else "left" for name in columns]
+        cells = "".join(f'<{tag} style="text-align:{s}">{escape(str(c))}</{tag}>' for s, c in zip(sides, row))
+        return f"<tr>{cells}</tr>"
+
+    head = line([name.lstrip(">+") for name in columns], "th")
+    left = f"<p>… and {len(rows) - MOST} more</p>" if len(rows) > MOST else ""
+    above = f"<p>{escape(title)}</p>" if title else ""
+    return f"{above}<table><thead>{head}</thead><tbody>{''.join(line(row, 'td') for row in rows[:MOST])}</tbody></table>{left}"
 
 
 def _printable(cell: Any) -> str:

@@ -20,6 +20,7 @@ from graphc.errors import GraphcError, GraphcWarning, InputError, UnsupportedErr
 from graphc.types import dtype_from_name
 
 FALLBACK = "fallback"  # the option that is not one of graphc.compile
+MOST_NUMBERS = 16  # that calls choose, before PyTorch runs those with others
 _OPERATOR = re.compile(r"(?:OpOverload\(op='|OpOverload: )?\b((?:aten|prims|torchvision|quantized)[.:]+[\w.]+)")
 Run = Callable[..., Any]
 
@@ -93,6 +94,11 @@ class Captured:
         key = tuple([args[i] for i in self.numbers])
         found = self._models.get(key)
         if found is None:
+            if len(self._models) == MOST_NUMBERS:
+                values = ", ".join(map(str, key))
+                return self._eagerly(
+                    args, f"numbers that it takes change from call to call ({values} now): make them tensors"
+                )
             try:
                 found = self._models[key] = self._compiled(args)
             except _Eager as error:
@@ -238,8 +244,11 @@ def _outputs(gm: torch.fx.GraphModule, arguments: Sequence[Argument]) -> tuple[l
             view = None
             if of is not None:
                 steps = (*fake.stride(), fake.storage_offset())
+                own = holders[of].meta["example_value"]
                 if not all(isinstance(s, int) for s in steps):
                     unsure = "one of its results is a view of an input, with strides that follow from sizes"
+                if (fake.dtype, fake.is_conj(), fake.is_neg()) != (own.dtype, own.is_conj(), own.is_neg()):
+                    unsure = "one of its results is a view of an input, with elements of another type"
                 view = (tuple(steps[:-1]), steps[-1]) if not unsure else None
             found.append(Output(given=of, made=made.setdefault(node, len(made)), number=number, view=view))
     return found, unsure

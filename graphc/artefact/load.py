@@ -111,7 +111,13 @@ class Contents(ModelFolder):
     def open_intact(self, name: str, facts: dict[str, Any]) -> int:
         """A part as a file of its own, which has no name: what loads shared objects wants one."""
         data = self.file.read(name)
-        fd = os.memfd_create(name)
+        try:
+            fd = os.memfd_create(name)
+        except (AttributeError, OSError):  # a system without
+            from tempfile import TemporaryFile
+
+            with TemporaryFile() as f:
+                fd = os.dup(f.fileno())
         with os.fdopen(os.dup(fd), "wb") as f:
             f.write(data)
         return fd

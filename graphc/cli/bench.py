@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, make_feeds, plan_of
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import compile_options, feed_options, model_argument, open_backend, open_model
@@ -61,7 +62,7 @@ def bench(
         compiled = open_model(model, **settings, progress=progress)
         refuse_inputs((trace, drawing), compiled.files)
         feeds = make_feeds(
-            compiled.inputs, inputs, dict(shapes), batch, seed, cast, how.of(compiled.described.get("metadata", {}))
+            compiled.inputs, inputs, dict(shapes), batch, seed, cast, described(how, compiled.described, model)
         )
         plan = plan_of(compiled, feeds)
     if profile or trace or drawing:

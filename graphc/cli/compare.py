@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.cli import against as other
 from graphc.cli.console import many, progress_bars
+from graphc.cli.described import described
 from graphc.cli.difference import Difference, describe, steps, told
 from graphc.cli.exits import DIFFERENT
 from graphc.cli.feeds import load_graph, make_feeds
@@ -65,7 +66,7 @@ def compare(
     exits with 1. What rounding explains is no difference, and is told.
     """
     graph = load_graph(model, dict(shapes), settings.pop("reading"))
-    how = how.of(graph.meta.get("described", {}).get("metadata", {}))
+    how = described(how, graph.meta.get("described", {}), model)
     target, rounding = settings["target"], BFLOAT16 if (settings["precision"] or "").startswith("bf16") else 0.0
     tolerance = max(1e-4, 4 * rounding) if tolerance is None else tolerance
     make = partial(make_feeds, graph.inputs, shapes=dict(shapes), batch=batch, seed=seed, cast=cast, how=how)

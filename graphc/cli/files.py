@@ -40,20 +40,24 @@ class File:
     def is_stdin(self) -> bool:
         return self.path == STDIN
 
-    @cached_property
+    @property
     def data(self) -> bytes:
-        """All of it. Raises InputError."""
+        """All of it: of a file read anew, since there may be too many to keep them. Raises InputError."""
         if self.is_stdin:
-            data = sys.stdin.buffer.read()
-            if not data:
-                raise InputError("there is nothing on stdin", hint="graphc run MODEL - < FILE")
-            return data
+            return self._stdin
         try:
             return Path(self.path).read_bytes()
         except FileNotFoundError:
             raise InputError(f"no file '{self.path}'", hint="check its path") from None
         except OSError as error:
             raise InputError(f"can't read '{self.path}': {error.strerror or error}") from None
+
+    @cached_property
+    def _stdin(self) -> bytes:
+        data = sys.stdin.buffer.read()
+        if not data:
+            raise InputError("there is nothing on stdin", hint="graphc run MODEL - < FILE")
+        return data
 
     @cached_property
     def kind(self) -> str:

@@ -222,9 +222,8 @@ compile_options = stack(
         multiple=True,
         metavar="NAME",
         shell_complete=removable_names,
-        help="Leave out a pass, or a part of target cpu: winograd, strassen, block_sparse, layout, fusion, "
-        "epilogues, prologues, "
-        "results_in_place, concat_in_place, image_runs, arena_reuse; may be repeated.",
+        help="Leave out a pass, or a part of target cpu: winograd, strassen, layout, fusion, epilogues, prologues, "
+        "results_in_place, concat_in_place, image_runs, block_sparse, arena_reuse; may be repeated.",
     ),
     click.option(
         "--winograd",

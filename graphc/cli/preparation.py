@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,13 +17,7 @@ GREY = 114  # around a picture that is made to fit, as detectors are trained wit
 CHANGE = "--resize, --fit, --mean, --std, --scale and --pixels change it"
 CHANNELS = ("c", "channel", "channels", "num_channels", "in_channels")  # names of a dim
 FORMATS = {"rgb": "RGB", "bgr": "BGR", "grey": "Grayscale"}
-BITMAPS = {"Rgb8": "rgb", "Bgr8": "bgr", "Gray8": "grey"}  # Image.BitmapPixelFormat
-RANGES = {  # Image.NominalPixelRange: (scale, mean) of pixel · scale - mean
-    "NominalRange_0_255": (1.0, 0.0),
-    "Normalized_0_1": (1 / 255, 0.0),
-    "Normalized_1_1": (2 / 255, 1.0),
-    "NominalRange_16_235": (219 / 255, -16.0),
-}
+BILINEAR = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,10 @@ class Preparation:
     resize: the shorter side, or (height, width); None: as `fit` says
     fit:    how a picture of another shape gets the input's: 'crop' covers it and cuts the middle out, 'stretch', 'pad' fills up
     scale, mean, std, pixels: None where nobody says; then the model's file does, or 1/255, 0, 1 and 'rgb'
+    crop:     the size that is cut out where the input's is open
+    resample: Pillow's number of the filter
+    source:   whose words these are, where it is not the user
+    problem:  why no picture can be prepared
     """
 
     resize: tuple[int, ...] = ()
@@ -41,26 +39,14 @@ class Preparation:
     std: tuple[float, ...] | None = None
     scale: float | None = None
     pixels: str | None = None
-    source: str = ""  # whose words these are
+    crop: tuple[int, ...] = ()
+    resample: int = BILINEAR
+    source: str = ""
+    problem: str = ""
 
-    def of(self, metadata: Mapping[str, str]) -> Preparation:
-        """With what the entries `Image.…` of an ONNX file say. Raises InputError for what they can't mean."""
-        bitmap, values = metadata.get("Image.BitmapPixelFormat"), metadata.get("Image.NominalPixelRange")
-        for key, value, known in (
-            ("Image.BitmapPixelFormat", bitmap, BITMAPS),
-            ("Image.NominalPixelRange", values, RANGES),
-            ("Image.ColorSpaceGamma", metadata.get("Image.ColorSpaceGamma"), {"SRGB": None}),
-        ):
-            if value is not None and value not in known:
-                raise InputError(
-                    f"the model's metadata say '{key}: {value}', which is not made of pictures",
-                    hint=f"known: {', '.join(known)}; give the prepared array as a .npy file",
-                )
-        made = self if bitmap is None or self.pixels else replace(self, pixels=BITMAPS[bitmap])
-        if values is not None and self.mean is None and self.std is None and self.scale is None:
-            scale, mean = RANGES[values]
-            made = replace(made, scale=scale, mean=(mean,))
-        return made if made is self else replace(made, source="the model's metadata")
+    @property
+    def values_given(self) -> bool:
+        return any(v is not None for v in (self.mean, self.std, self.scale))
 
 
 def prepared_picture(data: bytes, spec: Spec, what: str, how: Preparation, tell: Callable[[str], None]) -> np.ndarray:
@@ -80,6 +66,8 @@ def prepared_picture(data: bytes, spec: Spec, what: str, how: Preparation, tell:
             hint="pictures are uint8 or floats [1, 3, height, width] or [1, height, width, 3]: a YAML file can make of them what a "
             "net wants, by `preprocess`; or give the prepared array as a .npy file",
         )
+    if how.problem:
+        raise InputError(how.problem, hint="give the prepared array as a .npy file")
     dims = shape[-3:]
     channels, (height, width) = dims[axis], [d for i, d in enumerate(dims) if i != axis]
     colours = how.pixels or ("grey" if channels == 1 else "rgb")
@@ -117,23 +105,23 @@ def _sized(
 ) -> tuple[np.ndarray, list[str]]:
     """The picture in the size that the input wants, None for an open one; and what was done."""
     height, width = pixels.shape[:2]
-    wanted = tuple(want or have for want, have in zip(size, (height, width)))
     said = []
     if how.resize:
         if len(how.resize) == 2:
-            new = how.resize
+            new = (how.resize[0], how.resize[1])
             said.append(f"resized to {new[0]}×{new[1]}")
         else:
-            new = _scaled(height, width, how.resize[0] / min(height, width))
+            new = _shorter(height, width, how.resize[0])
             said.append(f"the shorter side resized to {how.resize[0]}")
-        pixels = resized(pixels, *new)
-        wanted = tuple(want or have for want, have in zip(size, new))
-        if any(n < w for n, w in zip(new, wanted)):
-            raise InputError(
-                f"'{what}' is {new[0]}×{new[1]} after --resize, and the model wants {wanted[0]}×{wanted[1]}",
-                hint="a larger --resize, or none",
-            )
-    elif (height, width) != wanted:
+        pixels = resized(pixels, *new, how.resample)
+    open_ = how.crop or pixels.shape[:2]
+    wanted = tuple(want or have for want, have in zip(size, open_))
+    if how.resize and any(n < w for n, w in zip(pixels.shape, wanted)):
+        raise InputError(
+            f"'{what}' is {pixels.shape[0]}×{pixels.shape[1]} after resizing, and the model wants {wanted[0]}×{wanted[1]}",
+            hint="a larger --resize, or none",
+        )
+    if not how.resize and (height, width) != wanted:
         to = f"{wanted[0]}×{wanted[1]}"
         if how.fit == "stretch":
             return resized(pixels, *wanted), [f"stretched to {to}"]
@@ -147,6 +135,11 @@ def _sized(
         pixels = _middle(pixels, wanted)
         said.append(f"the middle {wanted[0]}×{wanted[1]} cut out")
     return pixels, said
+
+
+def _shorter(height: int, width: int, size: int) -> tuple[int, int]:
+    """The size whose shorter side is `size`; the longer one is cut off to a whole number, as torchvision does it."""
+    return (size, size * width // height) if height < width else (size * height // width, size)
 
 
 def _scaled(height: int, width: int, factor: float) -> tuple[int, int]:
@@ -168,7 +161,7 @@ def _padded(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
 def _valued(pixels: np.ndarray, spec: Spec, how: Preparation, colours: str) -> tuple[np.ndarray, list[str]]:
     """The pixels in the input's dtype, and what was done."""
     if spec.dtype == np.uint8:
-        if any(v is not None for v in (how.mean, how.std, how.scale)) and not how.source:
+        if how.values_given and not how.source:
             raise InputError(
                 f"input '{spec.name}' is uint8: pixels as they are", hint="leave --mean, --std and --scale"
             )

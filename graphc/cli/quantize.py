@@ -125,7 +125,7 @@ def quantize(
     with progress_bars() as progress:
         made = run(
             graph,
-            read_samples(graph, files, how),
+            read_samples(graph, files, how, Path(model)),
             scheme=wanted,
             keep=keep,
             max_error=max_error,

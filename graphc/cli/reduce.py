@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, load_graph, make_feeds
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, compile_arguments, compile_options, feed_options, model_argument
@@ -69,7 +70,7 @@ def reduce(
         batch,
         seed,
         cast,
-        how.of(graph.meta.get("described", {}).get("metadata", {})),
+        described(how, graph.meta.get("described", {}), model),
     )
     trial = Trial(compile_arguments(**settings), against, tolerance, limit=float(hang))
     found = search(Case(graph, feeds), trial, seconds=seconds, say=partial(click.echo, err=True))

@@ -13,6 +13,7 @@ import numpy as np
 from graphc.cli.bench import time_runs
 from graphc.cli.check import hosted_nodes
 from graphc.cli.console import many, progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.excerpt import shown
 from graphc.cli.exits import MODEL
 from graphc.cli.feeds import input_files, make_feeds, make_plan, plan_of
@@ -25,6 +26,7 @@ from graphc.types import numbers
 
 if TYPE_CHECKING:
     from graphc.cli.page import Findings
+    from graphc.cli.preparation import Preparation
     from graphc.graph import Graph
     from graphc.model import Model
     from graphc.report import Plan
@@ -50,6 +52,7 @@ def report(
     batch: int | None,
     seed: int,
     cast: bool,
+    how: Preparation,
     **settings: Any,
 ) -> Record:
     """Write a page about MODEL that a browser opens without a network.
@@ -70,7 +73,8 @@ def report(
             if no_time:
                 found = _planned(compiled, inputs, **given)
             else:
-                feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, **given)
+                prepared = described(how, compiled.described, model)
+                feeds = make_feeds(compiled.inputs, inputs, seed=seed, cast=cast, how=prepared, **given)
                 found = _timed(compiled, feeds, rounds, settings)
     except GraphcError as error:
         if not _of_file(error):

@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.cli.answers import ROWS, TOP, Classes, read_names
 from graphc.cli.console import progress_bars, seconds
+from graphc.cli.described import described
 from graphc.cli.feeds import input_files, make_feeds
 from graphc.cli.files import expanded
 from graphc.cli.machine import Record, json_option
@@ -103,7 +104,7 @@ def run(
         names = None if named is None else read_names(named)
         classes = Classes(compiled.labels, compiled.scores, names, named or "", top)
         classes.require_output(compiled.outputs)
-        how = how.of(compiled.described.get("metadata", {}))
+        how = described(how, compiled.described, model)
         inputs, files = _parted(compiled, inputs, files)
         if not files:
             _check_count(output, compiled)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.cli.described import described
 from graphc.cli.files import File, TestSet, expanded
 from graphc.cli.sources import Reader
 from graphc.cli.specs import specs_of
@@ -28,7 +29,10 @@ def paths_of(files: Iterable[File | TestSet]) -> list[str]:
     return [f.path for group in parts for f in group if not f.is_stdin]
 
 
-def read_samples(graph: Graph, files: Sequence[File | TestSet], how: Preparation) -> list[dict[str, np.ndarray]] | None:
-    """The arrays of each file by the names of inputs; None where there are no files. how: what is made of pictures."""
-    reader = Reader(specs_of(graph.inputs), how.of(graph.meta.get("described", {}).get("metadata", {})))
+def read_samples(
+    graph: Graph, files: Sequence[File | TestSet], how: Preparation, model: Path
+) -> list[dict[str, np.ndarray]] | None:
+    """The arrays of each file by the names of inputs; None where there are no files. how: what is made of
+    pictures, beside what the model's files say."""
+    reader = Reader(specs_of(graph.inputs), described(how, graph.meta.get("described", {}), model))
     return [reader.read(file) for file in files] or None

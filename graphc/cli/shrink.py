@@ -90,7 +90,7 @@ def shrink(
         made = run(
             graph,
             wanted,
-            read_samples(graph, files, how),
+            read_samples(graph, files, how, Path(model)),
             keep=keep,
             batch=batch,
             samples=samples,

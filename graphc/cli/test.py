@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from graphc.cli.console import many
+from graphc.cli.exits import DIFFERENT
+from graphc.cli.machine import Failed, Record, json_option
 from graphc.cli.options import TargetName
 from graphc.errors import InputError
 
@@ -34,12 +36,12 @@ from graphc.errors import InputError
     show_default=True,
     help="Folder for programs that do again what has failed.",
 )
-def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, ...], seed: int, out: Path) -> None:
+@json_option
+def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, ...], seed: int, out: Path) -> Record:
     """Test the operators that the Python FILES register, or those of graphc where there is none.
 
-    Draws uses of each operator as the samples of its record describe them, and compares what each target computes
-    with its reference in float64. What fails is made small first; then the last line names a program that does it again, and the exit
-    code is 1.
+    Draws uses of each operator as the samples of its record describe them, and compares what each target computes with its reference
+    in float64. What fails is made small first; then the last line names a program that does it again, and the exit code is 1.
     """
     from graphc.own import FILES, load_file
     from graphc.testing.operators import operators, own_operators
@@ -57,14 +59,16 @@ def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, 
     chosen = [n for n in names if pattern.lower() in n.lower()]
     if not chosen:
         raise InputError(f"no operator has '{pattern}' in its name", hint=f"there are {', '.join(names[:20])}")
-    failed = []
+    tried: list[Record] = []
     for name in chosen:
         result = try_operator(name, targets, examples, seed, out)
+        tried.append({"name": name, "uses": result.examples, "host": result.hosted, "failure": result.failure or None})
         if result.failure:
-            failed.append(name)
             click.echo(f"{name}: FAILED\n{result.failure}", err=True)
         else:
             hosted = f"; runs on the host: {', '.join(result.hosted)}" if result.hosted else ""
             click.echo(f"{name}: {many(result.examples, 'use')} right{hosted}")
-    if failed:
-        raise click.exceptions.Exit(1)
+    record = {"targets": targets, "operators": tried}
+    if any(one["failure"] for one in tried):
+        raise Failed(DIFFERENT, record)
+    return record

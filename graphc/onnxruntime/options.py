@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -142,6 +143,8 @@ class SessionOptions(_Entries):
             raise AttributeError(f"'SessionOptions' object has no attribute '{name}'")
         kind = _ENUMS.get(name, type(_LIKEWISE[name]))
         fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if kind is int and not fits and hasattr(value, "__index__"):  # NumPy's numbers
+            value, fits = operator.index(value), True
         if not fits and name == "optimized_model_filepath" and isinstance(value, os.PathLike):
             value, fits = os.fspath(value), True
         if not fits:

@@ -66,7 +66,7 @@ def graphs(
     for _ in range(draw(st.integers(least, most), "nodes")):
         _add(draft, draw, pool, dtypes)
     b = draft.builder
-    if not b.nodes:
+    if len(b.nodes) < least:  # what gives numbers that are not finite is left out
         reject()
     read = {v for node in b.nodes for v in node.operands}
     results = [v for node in b.nodes for v in node.outputs if v not in read]
@@ -88,9 +88,9 @@ def _usual() -> tuple[str, ...]:
 
 def _add(draft: _Draft, draw: st.DrawFn, pool: Sequence[Op], dtypes: Sequence[str]) -> None:
     """A node that reads a value which is there, if an operator is defined on one; else one that reads none."""
-    value = None
-    if draft.arrays and draw(st.integers(0, 4), "reads a value"):
-        value = draw(st.sampled_from([*reversed(draft.arrays)][:3]), "value")
+    value, made = None, [v for node in draft.builder.nodes for v in node.outputs]
+    if made and draw(st.integers(0, 9), "reads a value"):
+        value = draw(st.sampled_from(made[:-4:-1]), "value")
         pool = [op for op in pool if any(_reads(op, c, draft.arrays[value]) for c in cases(op))] or pool
     op = draw(st.sampled_from(pool), "operator")
     taken = [d for d in dtypes if d in op.samples.dtypes] or op.samples.dtypes[:1]
@@ -102,8 +102,8 @@ def _add(draft: _Draft, draw: st.DrawFn, pool: Sequence[Op], dtypes: Sequence[st
         taken = [array.dtype.name]
     case, use = draw(described_uses(op, False, taken, chosen=lambda case: _reads(op, case, array)))
     first = _first(op, case)
-    made = None if first is None else _on_a_value(op, case, use, first, value, array)
-    if made is None or not _try(draft, draw, *made):
+    found = None if first is None else _on_a_value(op, case, use, first, value, array)
+    if found is None or not _try(draft, draw, *found):
         _try(draft, draw, case, use, {})
 
 

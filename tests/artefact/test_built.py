@@ -63,6 +63,12 @@ def test_it_needs_numpy_alone(built: Path) -> None:
     assert out.endswith("True\n")
 
 
+def test_where_there_are_no_files_without_a_name(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.memfd_create")
+    monkeypatch.setattr("graphc.backends.cpu.runtime.process.RUNTIMES", {})  # nobody has loaded the code
+    assert graphc.load(built)(PICTURES).shape == (5, 10)
+
+
 def test_a_model_of_fixed_shapes_is_ready_when_loaded(tmp_path: Path) -> None:
     b = Builder("doubled")
     b_x = b.input("x", "float32", (3,))
@@ -224,13 +230,7 @@ def test_graphc_runtime(built: Path, tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     pip = [
         sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
+        *["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w"],
         tmp_path,
         ROOT / "runtime",
     ]
@@ -247,7 +247,9 @@ def test_graphc_runtime(built: Path, tmp_path: Path) -> None:
             (packages / name).symlink_to(found)
     shutil.copy(built, tmp_path / "m.gcm")
     code = "import sys, numpy, graphc; print(graphc.load(sys.argv[1])(numpy.ones((2, 1, 8, 8), 'float32')).argmax(1).tolist())"
+    code += "; graphc.compile('model.onnx')"
     ran = subprocess.run(
-        [tmp_path / "env/bin/python", "-I", "-c", code, tmp_path / "m.gcm"], capture_output=True, text=True, check=True
+        [tmp_path / "env/bin/python", "-I", "-c", code, tmp_path / "m.gcm"], capture_output=True, text=True
     )
+    assert "UnsupportedError: this is graphc-runtime" in ran.stderr
     assert ran.stdout.strip() == str(graphc.load(built)(np.ones((2, 1, 8, 8), np.float32)).argmax(1).tolist())

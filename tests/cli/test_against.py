@@ -52,7 +52,9 @@ def test_a_file_of_results(net: Path, tmp_path: Path):
     np.savez(tmp_path / "other.npz", a=X)
     assert "1 result of" in invoke("compare", net, "--against", tmp_path / "right.npz")
     assert "NumPy agrees with graphc" in invoke("compare", net, "--against", tmp_path / "wrong.npz", code=1)
-    assert "has no result of the model: it holds a" in invoke("compare", net, "--against", tmp_path / "other.npz", code=4)
+    assert "has no result of the model: it holds a" in invoke(
+        "compare", net, "--against", tmp_path / "other.npz", code=4
+    )
     assert "is nothing to compare with" in invoke("compare", net, "--against", "nothing", code=4)
 
 

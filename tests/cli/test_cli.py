@@ -354,7 +354,8 @@ def test_a_typo_in_yaml_names_line_and_file(tmp_path: Path):
     ],
 )
 def test_wrong_options_are_one_message(onnx_model: Path, options: list[str], said: str):
-    result = invoke("run", onnx_model, *options, code=4)
+    usage = options[0] != "--input" and "the model wants" not in said  # what can be told without the model
+    result = invoke("run", onnx_model, *options, code=2 if usage else 4)
     assert said in result.output
     assert "Traceback" not in result.output
 
@@ -401,7 +402,7 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    listed = "run compile check show explain bench compare export quantize shrink schema operators zoo init"
+    listed = "run compile check show explain bench compare export quantize shrink schema operators layers zoo init help"
     commands = set(listed.split())
     assert set(app.main.commands) == commands
     for name in commands:

@@ -67,9 +67,9 @@ def test_check_tells_types_that_passes_find(tmp_path: Path):
 def test_run_sums_maps_up(maps: Path, tmp_path: Path):
     np.save(tmp_path / "x.npy", np.log(np.float32([[1, 2, 5]] * 6)))
     lines = said("run", maps, "--input", tmp_path / "x.npy")
-    (row,) = [line.split() for line in lines if line.startswith(" y")]
+    (row,) = [line.split() for line in lines if line.startswith("y ")]
     assert " ".join(row) == "y 6 maps of 3 sequence(map(int64, float32[])) 0.125 0.333333 0.625"
-    assert [line for line in lines if line.startswith("y")] == [
+    assert [line for line in lines if line.startswith(("y[", "y:"))] == [
         *(f"y[{i}] top 3: 7 (0.625), 5 (0.25), 3 (0.125)" for i in range(4)),
         "y: … and 2 more rows",
     ]

@@ -26,12 +26,14 @@ YAML = "graphc: 1\ninputs: {x: {shape: [batch, 4]}}\nnet: [{dense: 6}, softmax]\
 
 CASES = {
     "run": ("run", "m.yaml", *REFERENCE),
+    "run FILE": ("run", "m.yaml", "x.npz", *REFERENCE),
     "check": ("check", "m.yaml", *REFERENCE),
     "show": ("show", "m.yaml"),
     "show --weights": ("show", "m.yaml", "--weights"),
     "show --graph": ("show", "m.yaml", "--graph", "m.svg"),
     "explain": ("explain", "m.yaml"),
     "bench": ("bench", "m.yaml", "--rounds", "2"),
+    "test": ("test", "-k", "BitwiseNot", "--examples", "2"),
     "compare": ("compare", "m.yaml"),
     "reduce": ("reduce", "m.yaml", "small.onnx", "--target", "cuda", "--device", "99"),  # an error on any machine
     "compile": ("compile", "m.yaml"),
@@ -113,6 +115,15 @@ def test_bench_tells_of_steps():
     found = said("bench", "m.yaml", "--rounds", "2", "--profile", "--trace", "t.json")
     assert found["written"] == ["t.json"] and found["seconds"]["rounds"] == 2 and found["profile"]
     assert all(step["seconds"] > 0 and step["roofline"] >= 0 and step["kernel"] for step in found["profile"])
+
+
+@pytest.mark.usefixtures("folder")
+def test_run_over_files_tells_of_each():
+    Path("bad.npy").write_bytes(b"no array")
+    found = said("run", "m.yaml", "x.npz", "bad.npy", *REFERENCE, code=exits.INPUT)
+    good, bad = found["files"]
+    assert good["file"] == "x.npz" and good["error"] is None and good["outputs"]
+    assert bad["file"] == "bad.npy" and bad["error"]["kind"] == "InputError" and found["failed"] == 1
 
 
 @pytest.mark.usefixtures("folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import graphc
-from graphc.cli.run_files import MOST_BYTES, Sample, rows_at_once, run_over
+from graphc.cli.files import expanded
+from graphc.cli.run_files import MOST_BYTES, Sample, rows_at_once, run_over, samples
+from graphc.cli.sources import Reader
+from graphc.dims import Sym
 from graphc.errors import InputError
+from graphc.signature import Spec
+from graphc.types import TensorType
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TELL = "pictures as input 'x': RGB, pixels / 255, channels first; --resize, --fit, --mean, --std, --scale and --pixels change it\n"
@@ -263,3 +269,17 @@ def test_no_more_files_are_read_than_a_batch_holds(tmp_path: Path):
         done += 1
         assert read - done < 3
     assert done == 9
+
+
+def test_files_are_not_kept(tmp_path: Path):
+    size, count = 100_000, 60
+    for i in range(count):
+        (tmp_path / f"{i}.jpg").write_bytes(bytes(size))
+    found = list(expanded([str(tmp_path)]))
+    reader = Reader([Spec.of("x", TensorType(np.uint8, (Sym("bytes"),)))])
+    tracemalloc.start()
+    try:
+        assert sum(len(s.feeds["x"]) for s in samples(found, reader, ())) == size * count
+        assert tracemalloc.get_traced_memory()[1] < 10 * size
+    finally:
+        tracemalloc.stop()

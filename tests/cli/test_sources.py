@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_the_size_of_pictures(picture: tuple, how: dict, want: Any, said: str):
     got, told = read(path, spec((1, 10, 8, 3), np.uint8), how=Preparation(**how))
     assert said in told[0]
     np.testing.assert_array_equal(got, want(pixels)[None])
-    with pytest.raises(InputError, match="is 4×6 after --resize, and the model wants 10×8\n.*larger"):
+    with pytest.raises(InputError, match="is 4×6 after resizing, and the model wants 10×8\n.*larger"):
         read(path, spec((1, 10, 8, 3), np.uint8), how=Preparation(resize=(4,)))
 
 
@@ -134,6 +135,50 @@ def test_metadata_say_what_pictures_are(tmp_path: Path, picture: tuple, metadata
 def test_metadata_that_no_picture_can_have(tmp_path: Path, picture: tuple):
     model = identity(tmp_path / "m.onnx", "float32", ["n", 3, "h", "w"], {"Image.ColorSpaceGamma": "Linear"})
     assert "'Image.ColorSpaceGamma: Linear'" in run(model, picture[0], code=4).stderr
+    np.save(tmp_path / "x.npy", np.ones((1, 3, 1, 1), np.float32))
+    assert run(model, tmp_path / "x.npy").stdout.endswith("  [1, 1, 1]\n")
+
+
+CONFIGS: dict[str, tuple[dict, Any]] = {  # as exported processors have it, and the same in Pillow and NumPy
+    "ViT": (
+        {"do_resize": True, "size": {"height": 8, "width": 10}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2},
+        lambda p: (scaled(p, 8, 10) / 255 - 0.5) / 0.5,
+    ),
+    "ViT of old": ({"size": 8, "do_normalize": False, "do_resize": True}, lambda p: scaled(p, 8, 8) / 255),
+    "CLIP": (
+        {"size": {"shortest_edge": 9}, "do_center_crop": True, "crop_size": {"height": 8, "width": 8}, "resample": 3,
+         "image_mean": list(MEAN), "image_std": list(STD)},
+        lambda p: (np.asarray(Image.fromarray(p).resize((13, 9), Image.Resampling.BICUBIC))[0:8, 2:10] / 255 - MEAN) / STD,
+    ),
+    "ConvNeXt": ({"size": {"shortest_edge": 7}, "crop_pct": 0.875, "do_resize": True}, lambda p: scaled(p, 8, 12)[0:7, 2:9] / 255),
+    "MobileViT": (
+        {"do_resize": False, "do_flip_channel_order": True, "do_rescale": True, "rescale_factor": 1.0}, lambda p: p[..., ::-1]
+    ),
+    "of sounds": ({"feature_size": 1, "sampling_rate": 16000, "do_normalize": True}, lambda p: p / 255),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_beside_the_model(tmp_path: Path, picture: tuple, name: str):
+    config, want = CONFIGS[name]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    model = identity(tmp_path / "m.onnx", "float32", ["n", 3, "h", "w"])
+    done = run(model, picture[0], "--output", tmp_path / "out.npz")
+    assert ("of preprocessor_config.json" in done.stderr) == (name != "of sounds")
+    got = np.load(tmp_path / "out.npz")[f"{picture[0]}/y"]
+    np.testing.assert_allclose(got[0].transpose(1, 2, 0), want(picture[1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config", ["{", '{"do_resize": true, "size": {"longest_edge": 5}}', '{"do_resize": true}', '{"image_mean": [0.5]}']
+)
+def test_a_configuration_that_says_something_else(tmp_path: Path, picture: tuple, config: str):
+    (tmp_path / "preprocessor_config.json").write_text(config)
+    model = identity(tmp_path / "m.onnx", "float32", ["n", 3, "h", "w"])
+    error = run(model, picture[0], code=4).stderr
+    assert "preprocessor_config.json' says what graphc does not know" in error or "can't be read" in error
+    if "size" in config:
+        run(model, picture[0], "--resize", "8,8")
 
 
 @pytest.mark.parametrize(

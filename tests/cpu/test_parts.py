@@ -22,7 +22,7 @@ from graphc.backends.cpu.conv import conv
 from graphc.backends.cpu.lower import groups
 from graphc.backends.cpu.nested import depth_first
 from graphc.backends.cpu.parts import PARTS
-from graphc.backends.cpu.product import gemm
+from graphc.backends.cpu.product import block_sparse, gemm
 from graphc.cli import compare, main
 from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph
@@ -63,7 +63,14 @@ def product() -> Graph:
     return b.build({"y": b.add("MatMul", b.input("x", F32, (128, 256)), weights(b, 256, 256))})
 
 
-GRAPHS = [convnet, transformer, recurrent, batches, mapped, product]
+def zeros() -> Graph:
+    """x [20, 128] -> y [20, 64]: half of the weights are zero, in blocks."""
+    b, rng = Builder("zeros"), np.random.default_rng(0)
+    w = rng.standard_normal((128, 64)) * (rng.random((128, 4)) < 0.5).repeat(16, 1)
+    return b.build({"y": b.add("MatMul", b.input("x", F32, (20, 128)), b.constant(w, F32))})
+
+
+GRAPHS = [zeros, convnet, transformer, recurrent, batches, mapped, product]
 
 
 def run(graph: Graph, disabled: Iterable[str]) -> dict[str, np.ndarray]:
@@ -132,6 +139,8 @@ def test_each_name_switches_something_off():
     assert not any(a.startswith("winograd") for s in off.steps for a in (*algorithms(off), *(i[2] for i in s.inside)))
     assert algorithms(plan_of(product())) == {"", "strassen"}
     assert algorithms(plan_of(product(), "strassen")) == {"", "gemm"}
+    assert algorithms(plan_of(zeros())) == {"block_sparse"}
+    assert algorithms(plan_of(zeros(), "block_sparse")) == {"gemm"}
     assert "depth-first" in algorithms(whole) - algorithms(plan_of(batches(), "image_runs"))
     flat = plan_of(batches(), "image_runs")
     assert count(plan_of(batches(), "image_runs", "layout"), "Reorder") > count(flat, "Reorder")
@@ -201,6 +210,18 @@ def wrong_strassen(patch: Callable):
         return emit
 
     patch(gemm, "emit_strassen", negative)
+
+
+def wrong_zeros(patch: Callable):
+    """The last panel's zeros are taken for those of all."""
+
+    def moved(right: Callable):
+        def used(matrix):
+            return np.roll(right(matrix), 1, axis=1)
+
+        return used
+
+    patch(block_sparse, "_used", moved)
 
 
 def wrong_layout(patch: Callable):
@@ -322,6 +343,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, *faults: Callable) -> None:
     [
         ("winograd", wrong_winograd, batches),
         ("strassen", wrong_strassen, product),
+        ("block_sparse", wrong_zeros, zeros),
         ("layout", wrong_layout, batches),
         ("epilogues", wrong_epilogues, convnet),
         ("prologues", wrong_prologues, mapped),

@@ -248,6 +248,11 @@ def test_levels_of_optimisation(level: str):
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-6)  # probabilities, of sums of float32 in other orders
 
 
+def test_numbers_of_numpy_are_numbers():
+    for ort in (door, onnxruntime):
+        assert options_of(ort, intra_op_num_threads=np.int64(2)).intra_op_num_threads == 2
+
+
 def test_levels_and_entries_are_options_of_graphc():
     options = options_of(door, intra_op_num_threads=1)
     options.add_session_config_entry("graphc.winograd", "0")

@@ -174,6 +174,23 @@ def test_inputs_that_are_written_to():
         assert compiled(add)(x).tolist() == [2, 2, 2] and x.tolist() == [1, 1, 1]
 
 
+def test_numbers_that_change_from_call_to_call(monkeypatch: pytest.MonkeyPatch):
+    """Each has a model of its own, up to a limit."""
+    monkeypatch.setattr("graphc.torch_backend.MOST_NUMBERS", 1)
+    ours, x = compiled(lambda x, k: x * k), torch.ones(2)
+    assert [ours(x, k).tolist() for k in (2, 3)] == [[2, 2], [3, 3]]
+    with pytest.warns(GraphcWarning, match="numbers that it takes change from call to call"):
+        assert ours(x, 4).tolist() == [4, 4]
+
+
+def test_views_of_other_elements():
+    ours, x = compiled(lambda x: (x.view(torch.int32), x + 1)), torch.zeros(3)
+    with pytest.warns(GraphcWarning, match="a view of an input, with elements of another type"):
+        view, _ = ours(x)
+    view.fill_(0x3F800000)
+    assert x.tolist() == [1, 1, 1]
+
+
 def test_unsupported_operators_are_named():
     def values(x: Any) -> Any:
         return torch.linalg.eigvals(x)

@@ -69,6 +69,7 @@ def test_every_option_is_told():
         "--no-preprocess",
         "--threads",
         "--force",
+        "--json",
         "--percentile",
     }  # as of other commands, or in a table
     assert [name for name in sorted(options - others) if f"`{name}" not in TEXT and f" {name}" not in TEXT] == []

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.backends.cpu.lower.lowering import CpuLowering
-from graphc.backends.cpu.product.gemm_block import RECORD
+from graphc.backends.cpu.product.gemm_block import NUMBER, RECORD
 from graphc.backends.cpu.product.matrices import Product
 from graphc.backends.cpu.product.panels import Panels, rows_of_tile
 from graphc.backends.cpu.sizes import lines
@@ -74,7 +74,7 @@ def packed_rows_of(lo: CpuLowering, p: Product, v: Value, panels: SparsePanels) 
         matrix = _matrix(v.data, p)
         used = _used(matrix)
         counts = used.sum(0)
-        numbers = [lines(4 * int(c)) for c in counts]
+        numbers = [lines(NUMBER * int(c)) for c in counts]
         widths = [panels.nv] * (panels.tiles - 1) + [panels.last_nv]
         rows = [int(c) * w * panels.vl * FMA.item for c, w in zip(counts, widths)]
         begins = lines(panels.panel * panels.tiles) + np.cumsum([0, *(a + b for a, b in zip(numbers, rows))])
@@ -89,7 +89,7 @@ def packed_rows_of(lo: CpuLowering, p: Product, v: Value, panels: SparsePanels) 
                 RECORD(rows=at + numbers[t] - t * panels.panel, numbers=at - t * panels.panel, count=count)
             )
             out[t * panels.panel :][: panels.panel] = record.astype(np.int64).view(np.uint8)
-            out[at : at + 4 * count] = kept.astype(np.int32).view(np.uint8)
+            out[at : at + NUMBER * count] = kept.astype(np.int32).view(np.uint8)
             out[at + numbers[t] : int(begins[t + 1])] = wide.reshape(-1).view(np.uint8)
         return out
 

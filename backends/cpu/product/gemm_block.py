@@ -23,6 +23,7 @@ GEMM = Block(
 # of a panel of which most rows are zeros, see product/block_sparse.py: bytes from the record to the rows and to their numbers, and
 # how many there are
 RECORD = Block("rows numbers count")
+NUMBER = 4  # bytes of one
 PACK_ROWS = Block(f"a to m k row column mr dims*{BATCH_DIMS} a_batch*{BATCH_DIMS}")
 PACK_B = Block(
     "b to batch b_batch to_batch k n row column nv last_nv panel"

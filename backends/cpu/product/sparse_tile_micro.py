@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.kernel import micro
-from graphc.backends.cpu.product.gemm_block import RECORD, SparseTile
+from graphc.backends.cpu.product.gemm_block import NUMBER, RECORD, SparseTile
 from graphc.backends.cpu.product.product_micro import memory_of, write
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import FMA
@@ -48,7 +48,7 @@ def sparse_tile(
     count = q.slot(panel, COUNT)
 
     def step(i: ir.Value, to: Tile) -> None:
-        k = b.sext(q.load_raw(q.offset(numbers, b.mul(i, i64(4))), I32, 1), I64)
+        k = b.sext(q.load_raw(q.offset(numbers, b.mul(i, i64(NUMBER))), I32, 1), I64)
         w = q.offset(weights, b.mul(i, i64(nv * vector)))
         if fetches:
             q.call(

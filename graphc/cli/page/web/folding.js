@@ -1,5 +1,5 @@
 // Which groups of the graph are unfolded, and what is to be seen so: boxes, frames around them, edges between them.
-const MOST_BOXES = 250; // that are laid out while one waits
+const MOST_BOXES = 160; // that are laid out while one waits
 const FIRST_BOXES = 60; // that are shown at first, where folding can help
 
 class Folding {
