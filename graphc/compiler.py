@@ -33,9 +33,9 @@ from graphc.types import TensorType
 
 if TYPE_CHECKING:
     from graphc.backend import DeviceBackend
+    from graphc.contents import Content, InBytes
     from graphc.graph import Graph
     from graphc.model_folder import ModelFolder
-    from graphc.pickled import Content
     from graphc.report import PassInfo, Pending
     from graphc.room import Memory
     from graphc.signature import Growth
@@ -151,6 +151,21 @@ def check_disabled(backend: Backend, names: Collection[str]) -> None:
     pipeline.check_names(names, passes, own)
 
 
+def reopened(content: Content, settings: Mapping[str, Any]) -> Model:
+    """The process's model of a source that was pickled, compiled where there is none. Raises LoadError where a file is not there."""
+    from graphc import pickled
+
+    return pickled.the_one(content, settings, lambda: compile(content.source(), **settings))
+
+
+def reduced(model: Model, content: Content, settings: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
+    """What `__reduce__` gives for a model of this source."""
+    from graphc import pickled
+
+    pickled.note(model, content, settings)
+    return reopened, (content, dict(settings))
+
+
 class Compilation:
     """A model on its way from source to plans. The graph is loaded when something needs it that is not on disk."""
 
@@ -173,6 +188,7 @@ class Compilation:
         kept = self._find() if request.cache and backend.capabilities.stores_plans else None
         self.signature = kept or self._sign()
 
+    _pickled: InBytes | None = None  # the graph, where the source is no file
     _of = ""  # what tells its plans from others of the same source
 
     # --- on disk -------------------------------------------------------------------------------------------------
@@ -209,7 +225,27 @@ class Compilation:
     def files(self) -> tuple[Path, ...]:
         return self.origin.files
 
-    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
+    @property
+    def is_current(self) -> bool:
+        """Are the files of the source, if there are any, still what was compiled?"""
+        return not self.files or self.origin.content() is not None
+
+    def reduced(self, model: Model, recipe: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
+        """How a model is pickled. Raises InputError where that can't be."""
+        from graphc.contents import InBytes
+
+        found = self._content()
+        if found is not None:
+            return reduced(model, found[0], {**recipe, **found[1]})
+        if self._pickled is None:
+            graph = model.source_graph  # inputs with a default lose it
+            if graph.meta.get("partial"):
+                message = f"{model.name} has inputs without a shape, and nodes that can't be read without them"
+                raise InputError(message, hint="pickle the path of its file instead")
+            self._pickled = InBytes.of_graph(graph)
+        return reduced(model, self._pickled, recipe)
+
+    def _content(self) -> tuple[Content, Mapping[str, Any]] | None:
         """What a pickle has of the source, and how it is read; None where that is the graph."""
         content, reading = self.origin.content(), self.reading
         if content is None or not reading.declared:

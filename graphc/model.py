@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from graphc.explanation import Explanation
     from graphc.graph import Graph
     from graphc.growing_plans import GrowingPlans
-    from graphc.pickled import Content, InBytes
     from graphc.report import Pending, Plan
     from graphc.room import Memory
     from graphc.serving import Batcher
@@ -109,8 +108,13 @@ class Source(Protocol):
         """A caller's stream, as executables take it. Raises InputError where the target has none."""
         ...
 
-    def content(self) -> tuple[Content, Mapping[str, Any]] | None:
-        """What a pickle has of the source, and how it is read; None where that is the graph."""
+    @property
+    def is_current(self) -> bool:
+        """Are the files of the source, if there are any, still what was compiled?"""
+        ...
+
+    def reduced(self, model: Model, recipe: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
+        """How a model is pickled. Raises InputError where that can't be."""
         ...
 
 
@@ -150,7 +154,6 @@ class Model:
         self._declared = {s.name: s.type for s in signature.declared if s.type is not None}
         self._agreed: dict[tuple, bool] = {}  # shapes of inputs and results that are as declared
         self._objects = any(s.content is not None for s in (*signature.inputs, *signature.outputs))
-        self._pickled: InBytes | None = None  # the graph, where the source is no file
         self._apart = self._models_apart() if self._objects else None
         self.inputs: tuple[Spec, ...] = self._arguments.inputs
         self.outputs: tuple[Spec, ...] = signature.outputs
@@ -199,7 +202,7 @@ class Model:
     @property
     def is_current(self) -> bool:
         """Are its files still what it was compiled from? Also True of what was read from no file."""
-        return self._source.content() is not None or not self.files
+        return self._source.is_current
 
     @cached_property
     def source_graph(self) -> Graph:
@@ -679,19 +682,7 @@ class Model:
     def __reduce__(self) -> tuple:
         """Pickles the path of the source, what its files hold, and the options; the bytes or the graph where there is no file, or
         it is another now. Plans and machine code are found again, and a model that the process has already is that model."""
-        from graphc.pickled import InBytes, reduced
-
-        found = self._source.content()
-        if found is not None:
-            content, reading = found
-            return reduced(self, content, {**self._recipe, **reading})
-        if self._pickled is None:
-            graph = self.source_graph  # inputs with a default lose it
-            if graph.meta.get("partial"):
-                message = f"{self.name} has inputs without a shape, and nodes that can't be read without them"
-                raise InputError(message, hint="pickle the path of its file instead")
-            self._pickled = InBytes.of_graph(graph)
-        return reduced(self, self._pickled, self._recipe)
+        return self._source.reduced(self, self._recipe)
 
 
 def _detached(graph: Graph) -> Graph:

@@ -18,8 +18,8 @@ from graphc.source_files import Files, text_of
 from graphc.store import Store
 
 if TYPE_CHECKING:
+    from graphc.contents import Content, InFile
     from graphc.graph import Graph
-    from graphc.pickled import Content, InFile
 
 FrontEnd = Callable[[Any], "Graph"]
 Described = Sequence[Sequence[str]]  # files beside the model's: path from its folder, digest
@@ -80,7 +80,7 @@ class BytesOrigin(Origin):
         return f"onnx {self._digest}"
 
     def content(self) -> Content | None:
-        from graphc.pickled import InBytes
+        from graphc.contents import InBytes
 
         return InBytes(self.source, self._digest, False)
 
@@ -101,7 +101,7 @@ class PickledOrigin(Origin):
         return front_end(pickle.loads(self.source))
 
     def content(self) -> Content | None:
-        from graphc.pickled import InBytes
+        from graphc.contents import InBytes
 
         return InBytes(self.source, self._digest, True)
 
@@ -133,7 +133,7 @@ class FileOrigin(Origin):
 
     def content(self) -> Content | None:
         """None where a file has gone or changed."""
-        from graphc.pickled import InFile, digest_of
+        from graphc.contents import InFile, digest_of
 
         if not self.source.is_file() or self._current() != self._stamp or not self._files.are_there:
             return None
@@ -193,8 +193,9 @@ class FileOrigin(Origin):
 
 def origin_of(source: Any, copy: bool) -> Origin:
     """copy: of a ModelProto, which its owner may change."""
-    if isinstance(source, Origin):
-        return source
+    contents = sys.modules.get("graphc.contents")
+    if contents is not None and isinstance(source, contents.InBytes):
+        return PickledOrigin(source.content, source.digest)
     graphs = sys.modules.get("graphc.graph")
     if graphs is not None and isinstance(source, graphs.Graph):
         return GraphOrigin(source)

@@ -27,7 +27,6 @@ from graphc.cli.samples import paths_of
 from graphc.cli.sources import Reader
 from graphc.cli.specs import names_of, spec_named, split_name
 from graphc.errors import InputError
-from graphc.fleet.engine import address
 from graphc.objects import tensors_of
 from graphc.types import dtype_name
 
@@ -93,6 +92,8 @@ def run(
     """
     refuse_inputs([output], (model, *input_files((*inputs, *files))))
     if on is not None:
+        from graphc.fleet.engine import address
+
         settings["threads"] = settings["threads"] or address(on).threads
         if not files:
             raise InputError("--on is for files, and none is given", hint="graphc run MODEL FILE… --on ADDRESS")

@@ -91,7 +91,7 @@ class DaskEngine:
 
     def _sent(self, model: Model) -> bytes:
         """The model's pickle, with its graph where a worker has not its file."""
-        from graphc.pickled import by_value
+        from graphc.fleet.functions import by_value
 
         data = pickle.dumps(model)
         return data if all(self._client.run(can_open, data).values()) else by_value(model)

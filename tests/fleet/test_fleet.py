@@ -14,9 +14,10 @@ import onnx
 import pytest
 
 import graphc
-from graphc import fleet, pickled
+from graphc import fleet
 from graphc.errors import GraphcError, InputError
 from graphc.fleet.engine import Address, address
+from graphc.fleet.functions import opened
 from graphc.frontends.onnx_export import to_onnx
 from graphc.graph import Builder, Graph
 
@@ -59,9 +60,9 @@ def equal(found: dict[str, np.ndarray], x: np.ndarray, model) -> None:
 
 def test_a_process_has_one_model_of_a_path_until_its_file_changes(path: Path):
     x = INPUTS[0]
-    first = pickled.opened(path, threads=1)
-    assert pickled.opened(path, threads=1) is first and pickled.opened(path, threads=2) is not first
-    assert pickled.opened(first) is first
+    first = opened(path, threads=1)
+    assert opened(path, threads=1) is first and opened(path, threads=2) is not first
+    assert opened(first) is first
     equal(fleet.run(path, {"x": x}, threads=1), x, first)
     (path.with_name("new.onnx")).write_bytes(to_onnx(network(1)).SerializeToString())
     os.replace(path.with_name("new.onnx"), path)
