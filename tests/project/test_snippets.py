@@ -47,7 +47,16 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cookbook", "deploy", "inputs", "report", "serving", "testing", pytest.param("wrong-answer", marks=pytest.mark.slow)]
+    "name",
+    [
+        "cookbook",
+        "deploy",
+        "inputs",
+        "report",
+        "serving",
+        "testing",
+        pytest.param("wrong-answer", marks=pytest.mark.slow),
+    ],
 )
 def test_a_page_runs(name: str, tmp_path: Path):
     run_page(ROOT / "docs" / f"{name}.md", tmp_path)
