@@ -121,7 +121,7 @@ def build(
         text, record = (_build_c if for_c else _build)(model, out, **given)
     took, size = time.perf_counter() - start, out.stat().st_size
     click.echo(f"wrote {out}, {format_bytes(size)}, {text}, {seconds(took)}")
-    return {"model": model, "file": str(out), "bytes": size, **record, "seconds": took}
+    return {"model": model, "written": str(out), "bytes": size, **record, "seconds": took}
 
 
 def _sample(model: str, reading: Reading, sources: tuple[str, ...]) -> dict[str, Any]:
