@@ -26,7 +26,7 @@ PARTS = {
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
-    "disk": "origin contents store model_folder documents fingerprint installed code_digest",
+    "disk": "origin contents store model_folder documents fingerprint installed code_digest huffman coded_arrays",
     "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments remedies pickled serving session session_file sessions growing_plans in_place room",
     "explained": "explanation",
     "zoo": "zoo",
@@ -124,7 +124,7 @@ THIRD_PARTIES = {
     "resvg_py": ("graphc.draw.png",),
     "matplotlib": ("graphc.cli.picture",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
-    "distributed": ("graphc.fleet.dask_engine",),
+    "distributed": ("graphc.fleet.dask_engine", "graphc.fleet.engine"),
     "torch": ("graphc.torch_backend",),
     "hypothesis": ("graphc.testing",),
 }
