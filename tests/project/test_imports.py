@@ -21,12 +21,12 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records own ops._masks ops._positions",
+    "ir": "attrs huffman coded_arrays class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records own ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
-    "disk": "origin contents store model_folder documents fingerprint installed code_digest huffman coded_arrays",
+    "disk": "origin contents store model_folder documents fingerprint installed code_digest",
     "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments remedies pickled serving session session_file sessions growing_plans in_place room",
     "explained": "explanation",
     "zoo": "zoo",
