@@ -119,6 +119,7 @@ def build(
     *,
     targets: Sequence[str] = ("cpu",),
     shapes: Sequence[Mapping[str, Sequence[int | range]]] = (),
+    samples: Sequence[Mapping[str, Any]] = (),
     params: Mapping[str, bool | int | float | str] | None = None,
     net: str | None = None,
     preprocess: bool = True,
@@ -132,12 +133,13 @@ def build(
     path      of the file: plans, packed weights, machine code, names and types of inputs and outputs
     targets   'cpu' for CPUs with all that this one has, 'cpu:avx512', 'cpu:avx2' and 'cpu:portable' for any with these instructions;
               several are kept beside each other, and the fastest is taken that a machine can run
-    shapes    sets of input shapes by name, where the model leaves dims open; an entry may be a range: all sizes within
+    shapes    sets of input shapes by name, or of sizes by the names of dims, where the model leaves dims open; an entry may be a range
+    samples   sets of inputs by name, where data decides shapes inside the model or what runs: it runs with each while it is built
     threads   of an inference, at most; default: the CPUs that this process may use
     source, params, net, preprocess, winograd, precision, progress  as of `graphc.compile`
 
     Raises UnsupportedError for a model with nodes that no kernel computes, inputs that are no tensors, or shapes that follow from
-    data; InputError where shapes stay open; and what `graphc.compile` raises.
+    data without samples of it; InputError where shapes stay open; and what `graphc.compile` raises.
     """
     from graphc.artefact.build import build as run
     from graphc.compiler import reading_of
@@ -147,6 +149,7 @@ def build(
         path,
         targets=targets,
         shapes=shapes,
+        samples=samples,
         reading=reading_of(params, net, preprocess),
         progress=progress,
         threads=threads,

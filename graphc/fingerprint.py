@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from graphc.documents import Stamp, stamp_of
-from graphc.own import PARTS, load_installed
+from graphc.installed import load_installed
+from graphc.own import PARTS
 from graphc.store import open_store
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "onnx", "ml_dtypes", "yaml", "safetensors")

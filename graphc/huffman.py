@@ -166,7 +166,7 @@ def leb128(number: int) -> bytes:
             return bytes(found)
 
 
-def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+def read_leb128(data: bytes | memoryview, at: int) -> tuple[int, int]:
     number = 0
     for i, byte in enumerate(data[at : at + 9]):
         number |= (byte & 127) << 7 * i

@@ -19,7 +19,7 @@ import numpy as np
 from graphc.attrs import Attrs
 from graphc.dtypes import WHOLE_BYTES, names
 from graphc.errors import TypeRuleError, UnsupportedError
-from graphc.own import file_outside, load_installed, note
+from graphc.own import file_outside, note
 from graphc.sizes import whole
 from graphc.types import Dim, MaybeNone, TensorType, prod
 
@@ -417,6 +417,8 @@ def _load_ours() -> None:
 
 
 def _load_all() -> None:
+    from graphc.installed import load_installed
+
     _load_ours()
     load_installed()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def build(
     *,
     targets: Sequence[str] = ("cpu",),
     shapes: Sequence[Shapes] = (),
+    samples: Sequence[Mapping[str, Any]] = (),
     reading: Reading = AS_IT_IS,
     progress: Progress | None = None,
     **options: Any,
@@ -33,7 +34,7 @@ def build(
     described: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="graphc-build-") as root:
         for number, target in enumerate(dict.fromkeys(targets)):
-            made = planned(source, target, Path(root, str(number)), shapes, reading, progress, options)
+            made = planned(source, target, Path(root, str(number)), shapes, reading, progress, options, samples=samples)
             described.append(_described(made, parts))
         described.sort(key=lambda d: -len(d["needs"]))
         header = {

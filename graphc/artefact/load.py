@@ -180,6 +180,27 @@ class _Kept(Compilation):
     def forget(self) -> None:
         """It has nothing that plans do not need."""
 
+    def find(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable | None:
+        from graphc.kept_segments import find
+
+        key = self._plan_key(types, values)
+        return self.backend.load(key) or find(self.backend, key, self._data_led_elsewhere)
+
+    def find_many(self, arrays: Sequence[np.ndarray], valued: Collection[int]) -> Executable | None:
+        from graphc.kept_segments import find_many
+
+        pattern = self._pattern(arrays, valued)
+        if pattern is None:
+            return None
+        key = self._many_key(pattern)
+        return self.backend.load_many(key, arrays) or find_many(self.backend, key, self._data_led_elsewhere, arrays)
+
+    def _data_led_elsewhere(self, arrays: Sequence[np.ndarray]) -> NoReturn:
+        raise InputError(
+            f"the values of these inputs lead to sizes that '{self.file.path}' has no plan for",
+            hint="build it again with inputs of that kind, too: --input NAME=FILE",
+        )
+
     def bind(self, types: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Executable:
         """Raises InputError: whatever was built would have been found."""
         shapes = " ".join(f"{n}={','.join(map(str, t.shape))}" for n, t in types.items())

@@ -19,6 +19,7 @@ from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.cpu.target import AVX512, EXTRAS, detect
 from graphc.compiler import Compilation, located
 from graphc.errors import InputError, UnsupportedError
+from graphc.lower.plans import MAX_PLANS
 from graphc.model import Model
 from graphc.model_folder import ModelFolder
 from graphc.origin import origin_of
@@ -94,18 +95,25 @@ def planned(
     progress: Progress | None,
     options: Mapping[str, Any],
     many: bool = True,
+    samples: Sequence[Mapping[str, Any]] = (),
 ) -> Planned:
     """The plans of a model for these sets of shapes, in a folder below `root`. many: where dims are open, one for as many sizes as it
-    serves, too. Raises UnsupportedError, InputError, and what compiling raises."""
+    serves, too. samples: inputs to run it with, so that there are plans for what follows from data. Raises UnsupportedError, InputError, and what compiling raises."""
     backend = _backend(target, options, progress)
     entry = Store(root).entry("model")
     request = Request(options=options, progress=progress)
     compilation = _Building(source, backend.target, request, backend, reading, entry)
     _require_plain(compilation.signature)
     model = Model(compilation, {"target": target})
-    for given in shapes or [{}]:
-        _require_native(_plan(model, compilation.signature, given, many), entry, compilation.signature.name)
-    return Planned(backend, entry, compilation.signature)
+    examples = [_planned(model, compilation.signature, given, many) for given in shapes or [{}]]
+    for sample in samples:
+        model.run(sample)
+    for example in examples:
+        _require_native(model.plan(example), entry, model.name)
+    made = Planned(backend, entry, compilation.signature)
+    if len(made.keys) >= MAX_PLANS:  # the folder forgets the oldest
+        raise InputError(f"the shapes want more than {MAX_PLANS - 1} plans", hint="fewer sizes, or several files")
+    return made
 
 
 def write_whole(path: Path, content: Callable[[IO[bytes]], object]) -> None:
@@ -154,9 +162,9 @@ def _require_plain(signature: Signature) -> None:
         )
 
 
-def _plan(model: Model, signature: Signature, shapes: Shapes, many: bool) -> Plan:
-    """Plans for these shapes alone, and where dims are open for as many as they serve; of ranges, for all sizes within. What one
-    of them tells. Raises InputError."""
+def _planned(model: Model, signature: Signature, shapes: Shapes, many: bool) -> dict[str, tuple[int, ...]]:
+    """Make plans for these shapes alone, and where dims are open for as many as they serve; of ranges, for all sizes within. Gives one
+    of the sets of shapes. Raises InputError."""
     open_ones = [s for s in model.inputs if not s.is_static]
     if open_ones and not shapes:
         raise InputError(
@@ -164,7 +172,8 @@ def _plan(model: Model, signature: Signature, shapes: Shapes, many: bool) -> Pla
             hint=f"give sizes, or ranges: --shapes '{' '.join(_example(s) for s in open_ones)}'",
         )
     if not open_ones:
-        return model.plan()
+        model.prepare()
+        return {}
     every = list(_sizes_within(model.inputs, shapes))
     if len(every) == 1:
         model.prepare(every[0])
@@ -172,7 +181,7 @@ def _plan(model: Model, signature: Signature, shapes: Shapes, many: bool) -> Pla
         model.prepare(given, many=True)
     if many:
         _step(model, signature, every)
-    return model.plan(every[0])
+    return every[0]
 
 
 def _step(model: Model, signature: Signature, sizes: Sequence[Mapping[str, Sequence[int]]]) -> None:
@@ -199,17 +208,17 @@ def _sizes_within(inputs: Sequence[Spec], shapes: Shapes) -> Iterator[dict[str, 
     ranges: dict[object, Sequence[int]] = {}
     made: dict[str, list[object]] = {}  # by input: keys of ranges
     for s in inputs:
-        dims = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
-        free = [d for d in dims if isinstance(d, str)]
+        wanted: Sequence[Any] = shapes.get(s.name) or [by_dim[d][0] if d in by_dim else d for d in s.shape or ()]
+        free = [d for d in wanted if isinstance(d, str)]
         if free:
             raise InputError(
                 f"dims of '{s.name}' are open: {', '.join(free)}", hint=f"give them: --shapes '{_example(s)}'"
             )
-        named = s.shape if s.shape is not None and len(s.shape) == len(dims) else [None] * len(dims)
+        named = s.shape if s.shape is not None and len(s.shape) == len(wanted) else [None] * len(wanted)
         keys: list[object] = [
-            (name, d) if isinstance(name, str) else (s.name, axis) for axis, (name, d) in enumerate(zip(named, dims))
+            (name, d) if isinstance(name, str) else (s.name, axis) for axis, (name, d) in enumerate(zip(named, wanted))
         ]
-        ranges |= {key: d if isinstance(d, range) else (int(d),) for key, d in zip(keys, dims)}
+        ranges |= {key: d if isinstance(d, range) else (int(d),) for key, d in zip(keys, wanted)}
         made[s.name] = keys
     count = math.prod(map(len, ranges.values()))
     if count > MOST_SIZES:
@@ -227,12 +236,17 @@ def _example(spec: Spec) -> str:
 def _require_native(plan: Plan, entry: ModelFolder, name: str) -> None:
     """Raises UnsupportedError for a plan that could not be kept."""
     hosts = [f"{op} '{node}'" for s in plan.steps if s.host for op, node in zip(s.ops, s.nodes)]
-    waiting = [f"{p.op} '{p.node}'" for p in plan.pending]
-    if hosts or waiting:
-        what = "NumPy computes" if hosts else "data decides the shapes of, or whether to run,"
+    hosts += [f"{p.op} '{p.node}'" for p in plan.pending if p.host]
+    if hosts:
         raise UnsupportedError(
-            f"'{name}' has nodes that {what}, which a built file can't hold: {_few(hosts or waiting)}",
+            f"'{name}' has nodes that NumPy computes, which a built file can't hold: {_few(hosts)}",
             hint="graphc explain MODEL says why",
+        )
+    if plan.pending:
+        waiting = [f"{p.op} '{p.node}'" for p in plan.pending]
+        raise UnsupportedError(
+            f"'{name}' has nodes whose shapes follow from data, or that data decides to run: {_few(waiting)}",
+            hint="give inputs, by which they are planned: --input NAME=FILE, or samples=[{…}]",
         )
     if not entry.has_plans():
         raise UnsupportedError(f"the plan of '{name}' can't be kept: a result is a constant of the model")

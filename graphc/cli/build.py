@@ -71,6 +71,13 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
     help="Sizes of the inputs whose dims are open, by input or by the name of a dim, or ranges of sizes; may be repeated.",
 )
 @click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]SOURCE",
+    help="Where data decides shapes: inputs to try it with, .npy or .npz files, pictures, or 'random'; may be repeated.",
+)
+@click.option(
     "--target",
     "targets",
     default="cpu",
@@ -88,6 +95,7 @@ def build(
     reading: Reading,
     out: Path,
     shapes: tuple[dict[str, Any], ...],
+    inputs: tuple[str, ...],
     targets: tuple[str, ...],
     threads: int | None,
     winograd: str,
@@ -101,15 +109,25 @@ def build(
     if for_c != (out.suffix.lower() == ".so"):
         raise click.UsageError("--c writes a .so, and without --c the file is a .gcm")
     refuse_inputs([out], [model])
+    if for_c and inputs:
+        raise click.UsageError("--input is for models whose shapes follow from data, which --c does not take")
     start = time.perf_counter()
     options: dict[str, Any] = {"threads": threads, "winograd": int(winograd)}
     options |= {} if precision is None else {"precision": precision}
+    if inputs:
+        options["samples"] = [_sample(model, reading, inputs)]
     with progress_bars() as progress:
         given = {"targets": targets, "shapes": shapes, "reading": reading, "progress": progress, **options}
         text, record = (_build_c if for_c else _build)(model, out, **given)
     took, size = time.perf_counter() - start, out.stat().st_size
     click.echo(f"wrote {out}, {format_bytes(size)}, {text}, {seconds(took)}")
-    return {"model": model, "file": str(out), "bytes": size, **record, "seconds": took}
+    return {"model": model, "written": str(out), "bytes": size, **record, "seconds": took}
+
+
+def _sample(model: str, reading: Reading, sources: tuple[str, ...]) -> dict[str, Any]:
+    from graphc.cli.feeds import load_graph, make_feeds
+
+    return make_feeds(load_graph(model, {}, reading).inputs, sources)
 
 
 def _build(model: str, out: Path, **options: Any) -> tuple[str, Record]:

@@ -86,12 +86,12 @@ def report(
     click.echo(f"wrote {out}: {_said(found)}, {len(page) / 2**20:.1f} MiB")
     record: Record = {
         "model": found.title,
-        "written": [out],
-        "problems": problems,
-        "warnings": found.warnings,
+        "written": out,
         "nodes": None if found.graph is None else len(found.graph.nodes),
         "steps": None if found.plan is None else len(found.plan.steps),
         "seconds": found.whole,
+        "problems": problems,
+        "warnings": found.warnings,
     }
     if problems:
         for problem in found.problems:

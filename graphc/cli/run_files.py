@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 8 << 20  # of the inputs of a batch
 MOST_ROWS = 256
+WORTH = 8  # rows that are worth a plan for a batch
+APART = 1e-2  # of a result's scale: no rounding lies between a row alone and in a batch
 PICTURES = 4  # dims of a batch of them
 
 
@@ -115,22 +117,25 @@ def run_over(
     model: Model, found: Iterable[Sample], base: Mapping[str, Any], batch: int | None = None
 ) -> Iterator[Answer]:
     """The answer for each sample, in order. base: inputs that are the same for all. batch: at most so many rows at once."""
-    fixed = rows_at_once(model, base)
+    runner = _Runner(model, base, rows_at_once(model, base) if batch != 1 else 1, batch)
     group: list[Sample] = []
     for sample in found:
-        if sample.error is not None or sample.expected or not _is_row(sample, fixed):
-            yield from _answers(model, group, base, fixed)
+        if sample.error is not None or sample.expected or not runner.takes(sample):
+            yield from runner.answers(group)
             group = []
-            yield Answer(sample, error=sample.error) if sample.error else _alone(model, sample, base)
+            yield Answer(sample, error=sample.error) if sample.error else runner.alone(sample)
             continue
         if group and _kind(group[0]) != _kind(sample):
-            yield from _answers(model, group, base, fixed)
+            yield from runner.answers(group)
             group = []
+        if runner.first is None and runner.rows is None:
+            yield runner.begin(sample)
+            continue
         group.append(sample)
-        if len(group) >= (fixed or batch or _room(sample)):
-            yield from _answers(model, group, base, fixed)
+        if len(group) >= runner.room(sample):
+            yield from runner.answers(group)
             group = []
-    yield from _answers(model, group, base, fixed)
+    yield from runner.answers(group)
 
 
 def run_on(on: str, model: Model, found: Iterable[Sample], base: Mapping[str, Any]) -> Iterator[Answer]:
@@ -153,47 +158,77 @@ def run_on(on: str, model: Model, found: Iterable[Sample], base: Mapping[str, An
     yield from (Answer(sample, error=sample.error) for sample in coming)
 
 
-def _is_row(sample: Sample, fixed: int | None) -> bool:
-    """Is it one row of a batch?"""
-    arrays = sample.feeds.values()
-    return fixed != 1 and all(isinstance(a, np.ndarray) and a.ndim and len(a) == 1 for a in arrays)
+@dataclass
+class _Runner:
+    """rows: see `rows_at_once`. first: the answer for a row that was run alone, with which the first batch must agree."""
+
+    model: Model
+    base: Mapping[str, Any]
+    rows: int | None
+    batch: int | None
+    first: Answer | None = None
+    proved: bool = False
+
+    def takes(self, sample: Sample) -> bool:
+        """Is it one row of a batch?"""
+        arrays = sample.feeds.values()
+        return self.rows != 1 and all(isinstance(a, np.ndarray) and a.ndim and len(a) == 1 for a in arrays)
+
+    def room(self, sample: Sample) -> int:
+        size = sum(a.nbytes for a in sample.feeds.values())
+        return self.rows or self.batch or max(1, min(MOST_ROWS, MOST_BYTES // max(1, size)))
+
+    def alone(self, sample: Sample) -> Answer:
+        try:
+            return Answer(sample, self.model.run({**self.base, **sample.feeds}))
+        except GraphcError as error:
+            return Answer(sample, error=error)
+
+    def begin(self, sample: Sample) -> Answer:
+        answer = self.alone(sample)
+        if answer.error is None:
+            self.first = answer
+        return answer
+
+    def answers(self, group: Sequence[Sample]) -> Iterator[Answer]:
+        """Of samples that are run as one batch; of fewer rows than the model takes, the last is there more than once."""
+        few = self.rows is None and self.batch is None and len(group) < WORTH
+        if not group or few or self.rows == 1 or (self.rows is None and len(group) == 1):
+            yield from map(self.alone, group)
+            return
+        first = None  # a row that has been run alone goes along with the first batch
+        if self.rows is None and not self.proved:
+            if self.first is None or _kind(self.first.sample) != _kind(group[0]):
+                yield self.begin(group[0])
+                group = group[1:]
+            first = self.first
+            if first is None or _kind(first.sample) != _kind(group[0]):
+                yield from map(self.alone, group)
+                return
+        filled = [*group, *[group[-1]] * ((self.rows or 0) - len(group)), *([] if first is None else [first.sample])]
+        feeds = {name: np.concatenate([s.feeds[name] for s in filled]) for name in group[0].feeds}
+        try:
+            results = self.model.run({**self.base, **feeds})
+        except GraphcError as error:
+            yield from (Answer(s, error=error) for s in group) if self.rows else map(self.alone, group)
+            return
+        if any(not np.ndim(a) or len(a) != len(filled) for a in results.values()) or not (
+            first is None or _agree(first, results)
+        ):
+            self.rows = 1  # no batch after all
+            yield from map(self.alone, group)
+            return
+        self.proved = True
+        for i, sample in enumerate(group):
+            yield Answer(sample, {name: a[i : i + 1] for name, a in results.items()})
+
+
+def _agree(alone: Answer, results: Mapping[str, np.ndarray]) -> bool:
+    """Has the last row of a batch the results that it has alone?"""
+    return all(
+        error_of(a[-1:], alone.results[name]) <= allowed(alone.results[name], APART) for name, a in results.items()
+    )
 
 
 def _kind(sample: Sample) -> list[tuple[str, Any, tuple[int, ...]]]:
     return sorted((name, a.dtype.str, a.shape) for name, a in sample.feeds.items())
-
-
-def _room(sample: Sample) -> int:
-    size = sum(a.nbytes for a in sample.feeds.values())
-    return max(1, min(MOST_ROWS, MOST_BYTES // max(1, size)))
-
-
-def _answers(model: Model, group: Sequence[Sample], base: Mapping[str, Any], fixed: int | None) -> Iterator[Answer]:
-    """Of samples that are run as one batch; of fewer rows than the model takes, the last is there more than once."""
-    if len(group) < 2 and not fixed:
-        yield from (_alone(model, sample, base) for sample in group)
-        return
-    if not group:
-        return
-    filled = [*group, *[group[-1]] * ((fixed or 0) - len(group))]
-    feeds = {name: np.concatenate([s.feeds[name] for s in filled]) for name in group[0].feeds}
-    try:
-        results = model.run({**base, **feeds})
-    except GraphcError as error:
-        if len(group) == 1 or fixed:
-            yield from (Answer(sample, error=error) for sample in group)
-        else:
-            yield from (_alone(model, sample, base) for sample in group)
-        return
-    if any(not np.ndim(a) or len(a) != len(filled) for a in results.values()):  # no batch after all
-        yield from (_alone(model, sample, base) for sample in group)
-        return
-    for i, sample in enumerate(group):
-        yield Answer(sample, {name: a[i : i + 1] for name, a in results.items()})
-
-
-def _alone(model: Model, sample: Sample, base: Mapping[str, Any]) -> Answer:
-    try:
-        return Answer(sample, model.run({**base, **sample.feeds}))
-    except GraphcError as error:
-        return Answer(sample, error=error)

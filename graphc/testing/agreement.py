@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from graphc.cli.difference import allowed, error_of, told
 from graphc.cli.rounding import OWN, drift
+from graphc.compiler import load
 from graphc.graph import Graph
 from graphc.testing.files import FOLDER, write_graph
 from graphc.testing.graphs import Net
@@ -18,7 +20,7 @@ Results = list[np.ndarray]
 
 
 def agree(
-    graph: Net | Graph,
+    graph: Net | Graph | str | os.PathLike[str],
     against: Sequence[str] = ("reference", "onnxruntime"),
     targets: Sequence[str] = ("cpu",),
     *,
@@ -27,7 +29,7 @@ def agree(
     folder: str | Path | None = FOLDER,
     **options: Any,
 ) -> tuple[str, ...]:
-    """Run a graph on each target, and compare its results with those of others: 'reference' (NumPy) and 'onnxruntime'.
+    """Run a graph, or the model of a file, on each target, and compare its results with those of others: 'reference' (NumPy) and 'onnxruntime'.
 
     feeds: inputs by name [default: those of the Net; of a Graph random ones, as `graphc run` makes them]. tolerance: over a result's
     scale. What rounding explains is no difference: by how much results move when every number moves by some units in the last place.
@@ -42,6 +44,8 @@ def agree(
     unknown = [name for name in against if name not in PEERS]
     if unknown:
         raise ValueError(f"'{unknown[0]}' is nothing to compare with; one of {', '.join(PEERS)}")
+    if isinstance(graph, (str, os.PathLike)):
+        graph = load(graph)
     net = graph if isinstance(graph, Net) else Net(graph, _random(graph) if feeds is None else feeds)
     given = {v.name: np.asarray((net.feeds if feeds is None else feeds)[v.name]) for v in net.graph.inputs}
     wanted = {name: w for name in against if (w := PEERS[name](net.graph, given)) is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -89,8 +89,8 @@ def _usual() -> tuple[str, ...]:
 def _add(draft: _Draft, draw: st.DrawFn, pool: Sequence[Op], dtypes: Sequence[str]) -> None:
     """A node that reads a value which is there, if an operator is defined on one; else one that reads none."""
     value, made = None, [v for node in draft.builder.nodes for v in node.outputs]
-    if made and draw(st.integers(0, 9), "reads a value"):
-        value = draw(st.sampled_from(made[:-4:-1]), "value")
+    if made and draw(st.integers(0, 9), "reads a value") > 0:
+        value = draw(st.sampled_from(made[:-4:-1]))
         pool = [op for op in pool if any(_reads(op, c, draft.arrays[value]) for c in cases(op))] or pool
     op = draw(st.sampled_from(pool), "operator")
     taken = [d for d in dtypes if d in op.samples.dtypes] or op.samples.dtypes[:1]
@@ -101,40 +101,43 @@ def _add(draft: _Draft, draw: st.DrawFn, pool: Sequence[Op], dtypes: Sequence[st
     if array.dtype.name in op.samples.dtypes:
         taken = [array.dtype.name]
     case, use = draw(described_uses(op, False, taken, chosen=lambda case: _reads(op, case, array)))
-    first = _first(op, case)
-    found = None if first is None else _on_a_value(op, case, use, first, value, array)
+    found = _on_a_value(op, case, use, value, array)
     if found is None or not _try(draft, draw, *found):
         _try(draft, draw, case, use, {})
 
 
-def _first(op: Op, case: Case) -> int | None:
-    """The first operand that is computed by others."""
-    tensors = (i for i, spec in enumerate(case.inputs) if isinstance(spec, Tensor) and i not in op.values)
+def _first(op: Op, case: Case) -> tuple[int, Tensor] | None:
+    """The first operand that others may compute, and its number."""
+    tensors = ((i, spec) for i, spec in enumerate(case.inputs) if isinstance(spec, Tensor) and i not in op.values)
     return next(tensors, None)
 
 
 def _reads(op: Op, case: Case, array: np.ndarray) -> bool:
     """May the first operand of the case be this array, with other sizes if need be?"""
-    i = _first(op, case)
-    if i is None or not (broadcasts(op) or len(case.inputs[i].shape) == array.ndim):
+    first = _first(op, case)
+    if first is None or not (broadcasts(op) or len(first[1].shape) == array.ndim):
         return False
-    spec = case.inputs[i]
+    i, spec = first
     fits = array.dtype.name == spec.dtype if spec.dtype else array.dtype.name in op.samples.dtypes
     return fits and _takes(op, i, spec, array)
 
 
 def _on_a_value(
-    op: Op, case: Case, use: Use, i: int, value: Value, array: np.ndarray
+    op: Op, case: Case, use: Use, value: Value, array: np.ndarray
 ) -> tuple[Case, Use, dict[int, Value]] | None:
-    """The use with operand i a value that is there, and others of the sizes that follow; None where the operator does not take it."""
-    spec = case.inputs[i]
+    """The use with its first operand a value that is there, and others of the sizes that follow; None where the operator does not
+    take it."""
+    first = _first(op, case)
+    if first is None:
+        return None
+    i, spec = first
     if broadcasts(op):
         case = Case(tuple(Tensor(array.shape) for _ in case.inputs))
     elif len(spec.shape) != array.ndim:
         return None
     else:
         case = resized(case, dict(zip(spec.shape, array.shape)))
-        if case.inputs[i].shape != array.shape or not is_valid(op, case):
+        if case.inputs[i] != replace(spec, shape=array.shape) or not is_valid(op, case):
             return None
     given = use.arrays[i]
     if given is None or given.dtype != array.dtype or not _takes(op, i, spec, array):

@@ -108,6 +108,25 @@ def test_sessions_whose_states_grow(tmp_path: Path) -> None:
     assert session.lengths == {"past_key_0": 40}
 
 
+def test_shapes_that_follow_from_data(tmp_path: Path) -> None:
+    b = Builder("positives")
+    x = b.input("x", "float32", (20,))
+    found = b.add("NonZero", b.add("Greater", x, b.constant(0, "float32")))
+    taken = b.add("GatherND", x, b.add("Transpose", found, perm=[1, 0]))
+    graph, path = b.build({"y": b.add("Mul", taken, b.constant(2, "float32"))}), tmp_path / "m.gcm"
+    with pytest.raises(UnsupportedError, match="shapes follow from data.*GatherND.*\n.*--input"):
+        graphc.build(graph, path, targets=["cpu:avx2"])
+    samples = RNG.standard_normal((5, 20)).astype(np.float32)
+    graphc.build(graph, path, targets=["cpu:avx2"], samples=[{"x": samples[0]}])
+    model = graphc.load(path)
+    for a in samples:
+        assert np.array_equal(model(a), 2 * a[a > 0])
+    with pytest.raises(InputError, match="lead to sizes that .* has no plan for"):
+        model(-np.ones(20, np.float32))
+    graphc.build(graph, path, targets=["cpu:avx2"], samples=[{"x": samples[0]}, {"x": -np.ones(20, np.float32)}])
+    assert graphc.load(path)(-np.ones(20, np.float32)).shape == (0,)
+
+
 def test_sizes_by_the_names_of_dims(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'width' is no input, and no dim of one"):
         graphc.build(transformer(), tmp_path / "m.gcm", shapes=[{"width": (3,)}])
@@ -208,6 +227,12 @@ def test_models_that_no_file_can_hold(tmp_path: Path) -> None:
         assert not (tmp_path / "m.gcm").exists()
     with pytest.raises(UnsupportedError, match="built for target cpu, not 'cuda'"):
         graphc.build(convnet(), tmp_path / "m.gcm", targets=["cuda"])
+
+
+def test_more_plans_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphc.artefact.planned.MAX_PLANS", 2)
+    with pytest.raises(InputError, match="more than 1 plans"):
+        graphc.build(DIGITS, tmp_path / "m.gcm", targets=["cpu:avx2"], shapes=[{"batch": (1,)}, {"batch": (2,)}])
 
 
 def test_a_failed_build_leaves_what_was_there(tmp_path: Path) -> None:

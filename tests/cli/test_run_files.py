@@ -244,7 +244,7 @@ def test_batches_are_bounded_and_give_what_each_file_gives_alone(tmp_path: Path,
     arrays = [rng.random((1, 3, 8, 8), np.float32) for _ in range(10)]
     found = (Sample(str(i), {"x": a}) for i, a in enumerate(arrays))
     answers = list(run_over(model, found, {}, 4))
-    assert seen == ([4, 4, 2] if batch == "n" else [4, 4, 4])
+    assert seen == ([1, 5, 4, 1] if batch == "n" else [4, 4, 4])  # the first one once more with the first batch
     assert [a.sample.name for a in answers] == list(map(str, range(10)))
     for answer, a in zip(answers, arrays):
         np.testing.assert_allclose(answer.results["p"], a.mean((2, 3)), rtol=1e-6)
@@ -253,6 +253,31 @@ def test_batches_are_bounded_and_give_what_each_file_gives_alone(tmp_path: Path,
     mixed = [Sample("a", {"x": arrays[0]}), Sample("b", error=error), Sample("c", {"x": arrays[1][:, :, :4]})]
     first, second, third = run_over(model, iter(mixed), {})
     assert first.results and second.error is error and third.error is not None and "shape" in third.error.message
+
+
+def test_rows_that_depend_on_each_other_are_run_alone(tmp_path: Path):
+    nodes = [helper.make_node("Softmax", ["x"], ["y"], axis=0)]
+    ends = {"x": ("float32", ["n", 2])}
+    model = graphc.compile(
+        save_model(tmp_path / "m.onnx", nodes, ends, {"y": ("float32", ["n", 2])}), target="reference"
+    )
+    rng = np.random.default_rng(0)
+    found = [Sample(str(i), {"x": rng.random((1, 2), np.float32)}) for i in range(20)]
+    for batch in (None, 5):
+        for answer in run_over(model, found, {}, batch):
+            np.testing.assert_array_equal(answer.results["y"], [[1, 1]])
+
+
+def test_each_size_is_a_batch_of_its_own(tmp_path: Path):
+    model = graphc.compile(identity(tmp_path / "m.onnx", "float32", ["n", "k"]), target="reference")
+    seen: list[tuple[int, ...]] = []
+    whole = model.run
+    model.run = lambda feeds, *rest: (seen.append(feeds["x"].shape), whole(feeds, *rest))[1]  # type: ignore
+    sizes = [3, *[4] * 9, *[5] * 8, 3]
+    found = [Sample(str(i), {"x": np.full((1, k), i, np.float32)}) for i, k in enumerate(sizes)]
+    for i, answer in enumerate(run_over(model, found, {})):
+        np.testing.assert_array_equal(answer.results["y"], np.full((1, sizes[i]), i, np.float32), strict=True)
+    assert seen == [(1, 3), (1, 4), (9, 4), (8, 5), (1, 3)]
 
 
 def test_no_more_files_are_read_than_a_batch_holds(tmp_path: Path):

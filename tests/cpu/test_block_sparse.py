@@ -127,3 +127,22 @@ def test_what_shrink_writes():
     x = rng.standard_normal((4, 128)).astype(F32)
     plain = graphc.compile(small.graph, disabled=["block_sparse"])
     np.testing.assert_allclose(model(x), plain(x), rtol=1e-5, atol=1e-3)  # sums of 128 of about 100, in another order
+
+
+@pytest.mark.parametrize("form", ["a vector", "one of a batch", "turned rows", "a batch of rows that turn"])
+def test_forms(form: str):
+    w = weights(96, 1 if form == "a vector" else 32, 0.7)
+    b = Builder()
+    shape = {"turned rows": (96, 5), "a batch of rows that turn": (3, 96, 5)}.get(form, (2, 5, 96))
+    x = given_ = b.input("x", F32, shape)
+    if form == "a batch of rows that turn":
+        x = b.add("Transpose", x, perm=(0, 2, 1))
+    if form == "turned rows":
+        y = b.add("Gemm", x, b.constant(w), transA=True)
+    else:
+        y = b.add("MatMul", x, b.constant(w[:, 0] if form == "a vector" else w[None] if "batch" in form else w))
+    model = graphc.compile(b.build([y]), threads=2)
+    values = np.random.default_rng(0).integers(-8, 9, given_.shape).astype(F32)
+    rows = values if shape[-1] == 96 else np.swapaxes(values, -1, -2)
+    np.testing.assert_array_equal(model(values), rows @ (w[:, 0] if form == "a vector" else w))
+    assert "block_sparse" in algorithms(model)

@@ -21,12 +21,12 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records ops._masks ops._positions",
+    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records own ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
     "program": "lower.aligned lower.storage lower.program lower.assembled lower.registers lower.kernel lower.segment lower.weights lower.block lower.checks lower.limits lower.memory lower.plans lower.binding lower.binder lower.codes lower.guards",
-    "disk": "origin contents store model_folder documents fingerprint",
+    "disk": "origin contents store model_folder documents fingerprint installed code_digest huffman coded_arrays",
     "run": "backend executable segments segmented kept_segments loop_rows held_programs model taken_apart arguments remedies pickled serving session session_file sessions growing_plans in_place room",
     "explained": "explanation",
     "zoo": "zoo",
@@ -37,6 +37,7 @@ PARTS = {
     "interface": "onnx_backend",
     "doors": "onnxruntime torch_backend",
     "draw": "draw",
+    "testing": "testing",
     "artefact": "artefact",
     "fleet": "fleet",
     "reduce": "reduce",
@@ -74,9 +75,10 @@ MAY_IMPORT = {
     "quantizer": "ir ops passes driver draw quantizer frontends",
     "shrinker": "ir ops passes driver quantizer shrinker frontends",
     "artefact": "ir program disk run driver backends cpu.runtime cpu.blocks artefact",
+    "cli": "ir ops passes program run explained zoo driver testing fleet reduce artefact draw quantizer shrinker cli frontends backends",
+    "testing": "ir driver cli frontends backends testing",
     "fleet": "ir disk run driver backends fleet",
     "reduce": "ir cli frontends backends reduce",
-    "cli": "fleet reduce ir ops passes program run explained zoo driver artefact draw quantizer shrinker cli frontends backends",
     "gradient": "ir ops",
     "frontends": "ir ops gradient frontends",
     "backends": "ir ops passes lower program disk run backends cpu.runtime cpu.codegen cpu.lower cpu.kernels cpu.blocks cuda.runtime cuda.codegen cuda.context cuda.lower cuda.blocks",
@@ -95,6 +97,7 @@ MAY_IMPORT = {
     "cuda.blocks": "ir lower program cuda.blocks",
 }
 EXCEPTIONS = {
+    ("graphc.op", "graphc.installed"),  # and the packages that bring more
     ("graphc.op", "graphc.ops"),  # an operator is looked up by its name, which loads the records
     ("graphc.backends.cpu.runtime.process", "graphc.backends.cpu.codegen.toolchain"),  # made when somebody compiles
 }
@@ -119,10 +122,11 @@ THIRD_PARTIES = {
     "click": ("graphc.cli", "graphc.__main__"),
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
+    "matplotlib": ("graphc.cli.picture",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
-    "distributed": ("graphc.fleet.dask_engine",),
+    "distributed": ("graphc.fleet.dask_engine", "graphc.fleet.engine"),
     "torch": ("graphc.torch_backend",),
-    "hypothesis": ("nowhere",),
+    "hypothesis": ("graphc.testing",),
 }
 
 

@@ -37,6 +37,7 @@ def program(page: Path) -> str:
 def run_page(page: Path, folder: Path) -> None:
     """Raises AssertionError with what the first snippet that failed said."""
     shutil.copytree(ROOT / "examples" / "digits", folder / "examples" / "digits")
+    shutil.copy(ROOT / "examples" / "my_ops.py", folder / "examples")
     (folder / "page.py").write_text(f"exec({RUN!r})\n{program(page)}", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     ended = subprocess.run(
@@ -46,10 +47,31 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cookbook", "deploy", "inputs", "report", "serving", pytest.param("wrong-answer", marks=pytest.mark.slow)]
+    "name",
+    [
+        "cookbook",
+        "deploy",
+        "inputs",
+        "report",
+        "serving",
+        "testing",
+        pytest.param("wrong-answer", marks=pytest.mark.slow),
+    ],
 )
 def test_a_page_runs(name: str, tmp_path: Path):
     run_page(ROOT / "docs" / f"{name}.md", tmp_path)
+
+
+def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path):
+    text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    (name, code), *_ = re.findall(r"^```python\n# (test_\S+\.py)\n(.*?)^```", text, re.M | re.S)
+    (tmp_path / name).write_text(code, encoding="utf-8")
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "my_ops.py", tmp_path / "examples")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "3 passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphc
-from graphc.coded_arrays import pack, unpack
+from graphc.coded_arrays import PIECE, pack, pack_bytes, unpack, unpack_bytes
 from graphc.dtypes import BY_NAME
 from graphc.errors import InputError
 from graphc.graph import Builder
@@ -89,3 +89,26 @@ def test_weights_of_a_codebook():
     data = pack(weights)
     assert same(unpack(data), weights)
     assert len(data) <= small.report.coded + 20 < weights.nbytes / 7
+
+
+def test_many_arrays():
+    """Weights of two codebooks, of none, and an odd end."""
+    first, second = array("float32", (200, 500), 16), array("float32", (300, 300), 30, seed=1)
+    plain = np.random.default_rng(0).standard_normal(PIECE // 4).astype(np.float32)
+    data = first.tobytes() + second.tobytes() + plain.tobytes() + b"end"
+    packed = pack_bytes(data)
+    assert unpack_bytes(packed).tobytes() == data
+    assert len(packed) < len(data) - 0.75 * 2 * PIECE  # two pieces are of arrays with codebooks alone
+    assert pack_bytes(plain.tobytes()) is None and pack_bytes(b"") is None
+    assert unpack_bytes(pack_bytes(bytes(5 * PIECE))).tobytes() == bytes(5 * PIECE)
+
+
+@given(st.data())
+def test_broken_bytes(data: st.DataObject):
+    right = bytearray(pack_bytes(array("float32", (40, 30), 9).tobytes()))
+    end, place = data.draw(st.integers(0, len(right))), data.draw(st.integers(0, 30))
+    right[place] ^= data.draw(st.integers(0, 255))
+    try:
+        unpack_bytes(bytes(right[:end]))
+    except InputError as error:
+        assert "not all of" in str(error)
