@@ -13,7 +13,7 @@ from importlib import import_module
 
 from graphc.documents import Stamp, stamp_of
 from graphc.errors import GraphcWarning
-from graphc.store import open_store
+from graphc.store import is_store, open_store
 
 GROUP = "graphc.operators"
 
@@ -30,8 +30,9 @@ def load_installed() -> None:
 
 
 def _entry_points() -> list[tuple[str, str]]:
-    """(name, module) of each. Looking through all packages takes tens of milliseconds, so what was found is remembered."""
-    store = open_store()
+    """(name, module) of each. Looking through all packages takes tens of milliseconds, so what was found is remembered, where there
+    are kept models already: who wants no cache gets no folder."""
+    store = open_store() if is_store() else None
     found = _scan() if store is None else store.remembered(f"{GROUP} {sys.path}", _stamp, _scan)
     return [(name, module) for name, module in json.loads(found)]
 

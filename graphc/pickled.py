@@ -39,5 +39,11 @@ def note(model: Model, content: Content, settings: Mapping[str, Any]) -> None:
         _models.setdefault(_key(content, settings), model)
 
 
+def forget() -> None:
+    """Let go of the models that nobody else holds, and of their memory."""
+    with PLANNING:
+        _held.clear()
+
+
 def _key(content: Content, settings: Mapping[str, Any]) -> tuple:
     return *content.key, repr(sorted(settings.items()))
