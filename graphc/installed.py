@@ -16,6 +16,7 @@ from graphc.errors import GraphcWarning
 from graphc.store import is_store, open_store
 
 GROUP = "graphc.operators"
+METADATA = (".dist-info", ".egg-info", ".egg-link")
 
 
 @lru_cache(maxsize=1)
@@ -44,13 +45,14 @@ def _scan() -> str:
 
 
 def _stamp() -> Stamp:
-    """What changes when a package is installed, or removed."""
-    stamps: list[tuple[str, Stamp]] = []
+    """What changes when a package is installed, or removed: the folders of their metadata. Others change for many reasons."""
+    stamps: list[tuple[str, str, Stamp]] = []
     for folder in dict.fromkeys(sys.path):
         try:
-            stamps.append((folder, stamp_of(os.stat(folder or "."))))
+            with os.scandir(folder or ".") as entries:
+                stamps += [(folder, e.name, stamp_of(e.stat())) for e in entries if e.name.endswith(METADATA)]
         except OSError:
             continue
-    text = repr(stamps).encode("utf-8", "surrogateescape")
-    last = max((max(stamp[1:3]) for _, stamp in stamps), default=0)
+    text = repr(sorted(stamps)).encode("utf-8", "surrogateescape")
+    last = max((max(stamp[1:3]) for *_, stamp in stamps), default=0)
     return [len(stamps), last, last, int.from_bytes(hashlib.sha256(text).digest(), "big")]
