@@ -120,6 +120,7 @@ def build(
     targets: Sequence[str] = ("cpu",),
     shapes: Sequence[Mapping[str, Sequence[int | range]]] = (),
     samples: Sequence[Mapping[str, Any]] = (),
+    coded: bool = False,
     params: Mapping[str, bool | int | float | str] | None = None,
     net: str | None = None,
     preprocess: bool = True,
@@ -135,6 +136,8 @@ def build(
               several are kept beside each other, and the fastest is taken that a machine can run
     shapes    sets of input shapes by name, or of sizes by the names of dims, where the model leaves dims open; an entry may be a range
     samples   sets of inputs by name, where data decides shapes inside the model or what runs: it runs with each while it is built
+    coded     store weights of few different numbers, as `shrink` with a codebook leaves them, in Huffman codes: a smaller file, whose
+              weights each process decodes into memory of its own, where others are mapped
     threads   of an inference, at most; default: the CPUs that this process may use
     source, params, net, preprocess, winograd, precision, progress  as of `graphc.compile`
 
@@ -150,6 +153,7 @@ def build(
         targets=targets,
         shapes=shapes,
         samples=samples,
+        coded=coded,
         reading=reading_of(params, net, preprocess),
         progress=progress,
         threads=threads,

@@ -10,6 +10,7 @@ Many arrays that lie one behind the other, as packed weights do, are coded piece
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from graphc.huffman import decoded, encoded, leb128, read_leb128
 ENTRIES = 256  # of a codebook, at most
 SOME = 4096  # elements that tell whether there may be more
 WORD = 4  # bytes of a number
-MOST_OF_A_BYTE = 1 << 16  # bytes that one of coded data stands for
-PIECE = 1 << 18  # bytes of many arrays that share a codebook
+MOST_OF_A_BYTE = 1 << 18  # bytes that one of coded data stands for
+CHUNK = 1 << 14  # bytes of many arrays that are looked at together
+PIECE = 1 << 22  # bytes that share a codebook, about, at most
 BITS = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -69,12 +71,32 @@ def pack_bytes(data: bytes | memoryview) -> bytes | None:
     """Bytes of arrays of float32, or of other numbers of four bytes, as fewer bytes; None where there are none. Pieces of more than 256
     different numbers stay as they are."""
     parts = [leb128(len(data))]
-    for start in range(0, len(data), PIECE):
-        piece = data[start : start + PIECE]
-        coded = None if len(piece) % WORD else pack(np.frombuffer(piece, BITS[WORD]))
-        parts += [leb128(0), bytes(piece)] if coded is None else [leb128(len(coded)), coded]
+    for start, end, few in _pieces(data):
+        coded = pack(np.frombuffer(data[start:end], BITS[WORD])) if few else None
+        parts += [leb128(end - start), leb128(len(coded or b"")), bytes(data[start:end]) if coded is None else coded]
     packed = b"".join(parts)
     return packed if len(packed) < len(data) else None
+
+
+def _pieces(data: bytes | memoryview) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, has it few different numbers): as long as a codebook reaches, since each takes a table to decode."""
+    start, seen = 0, np.empty(0, BITS[WORD])
+    for at in range(0, len(data), CHUNK):
+        chunk = data[at : at + CHUNK]
+        new = None if len(chunk) % WORD else np.unique(np.frombuffer(chunk, BITS[WORD]))
+        both = None if new is None or len(new) > ENTRIES else np.union1d(seen, new)
+        if both is not None and len(both) <= ENTRIES and at - start < PIECE:
+            seen = both
+            continue
+        if at > start:
+            yield start, at, True
+        start, seen = at, np.empty(0, BITS[WORD]) if new is None else new
+        if both is None:
+            start = at + len(chunk)
+            seen = seen[:0]
+            yield at, start, False
+    if start < len(data):
+        yield start, len(data), True
 
 
 def unpack_bytes(data: bytes | memoryview) -> np.ndarray:
@@ -82,17 +104,17 @@ def unpack_bytes(data: bytes | memoryview) -> np.ndarray:
     total, at = read_leb128(data, 0)
     if total > MOST_OF_A_BYTE * len(data):
         raise _broken()
-    found = np.empty(total, np.uint8)
-    for start in range(0, total, PIECE):
-        piece = found[start : start + PIECE]
+    found, done = np.empty(total, np.uint8), 0
+    while done < total:
+        size, at = read_leb128(data, at)
         length, at = read_leb128(data, at)
-        end = at + (length or piece.size)
-        if end > len(data):
+        piece, end = found[done : done + size], at + (length or size)
+        if not size or end > len(data):
             raise _broken()
         raw = unpack(bytes(data[at:end])).view(np.uint8) if length else np.frombuffer(data[at:end], np.uint8)
         if raw.shape != piece.shape:
             raise _broken()
-        piece[:], at = raw, end
+        piece[:], at, done = raw, end, done + size
     if at != len(data):
         raise _broken()
     return found

@@ -142,7 +142,7 @@ class Contents(ModelFolder):
 
 
 class Plans(CpuPlanFolder):
-    """Weights stay in the file and are mapped."""
+    """Weights stay in the file and are mapped, but for those that it has in Huffman codes."""
 
     def __init__(self, entry: Contents, document: dict[str, Any], threads: int) -> None:
         super().__init__(entry, document)
@@ -150,6 +150,11 @@ class Plans(CpuPlanFolder):
 
     def _mapped(self, name: str, facts: dict[str, Any]) -> Segment:
         file, segment = self._contents.file, Segment(name)
+        if facts.get("coded"):
+            from graphc.coded_arrays import unpack_bytes
+
+            segment.fill(unpack_bytes(file.read(name)))
+            return segment
         file.check_mapped(name)
         offset, nbytes = file.extent(name)
         segment.map(file.fileno(), offset, nbytes)

@@ -19,6 +19,7 @@ from graphc.backends.cpu.options import CpuOptions
 from graphc.backends.cpu.target import AVX512, EXTRAS, detect
 from graphc.compiler import Compilation, located
 from graphc.errors import InputError, UnsupportedError
+from graphc.lower.plans import MAX_PLANS
 from graphc.model import Model
 from graphc.model_folder import ModelFolder
 from graphc.origin import origin_of
@@ -109,7 +110,10 @@ def planned(
         model.run(sample)
     for example in examples:
         _require_native(model.plan(example), entry, model.name)
-    return Planned(backend, entry, compilation.signature)
+    made = Planned(backend, entry, compilation.signature)
+    if len(made.keys) >= MAX_PLANS:  # the folder forgets the oldest
+        raise InputError(f"the shapes want more than {MAX_PLANS - 1} plans", hint="fewer sizes, or several files")
+    return made
 
 
 def write_whole(path: Path, content: Callable[[IO[bytes]], object]) -> None:

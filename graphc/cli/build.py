@@ -88,6 +88,9 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference, at most.  [default: all cores]")
 @click.option("--winograd", type=click.Choice(["6", "4", "2", "0"]), default="6", help="As of graphc compile.")
 @click.option("--precision", metavar="NAME", help="As of graphc compile.")
+@click.option(
+    "--coded", is_flag=True, help="Store weights of few different numbers (shrink --codebook) in Huffman codes."
+)
 @click.option("--c", "for_c", is_flag=True, help="Write a shared object (-o libNAME.so) and its C header, NAME.h.")
 @json_option
 def build(
@@ -100,6 +103,7 @@ def build(
     threads: int | None,
     winograd: str,
     precision: str | None,
+    coded: bool,
     for_c: bool,
 ) -> Record:
     """Write MODEL, compiled, into one file: graphc.load runs it where NumPy is, and no compiler.
@@ -111,9 +115,12 @@ def build(
     refuse_inputs([out], [model])
     if for_c and inputs:
         raise click.UsageError("--input is for models whose shapes follow from data, which --c does not take")
+    if for_c and coded:
+        raise click.UsageError("--coded is for .gcm files: a C library has its weights as they are used")
     start = time.perf_counter()
     options: dict[str, Any] = {"threads": threads, "winograd": int(winograd)}
     options |= {} if precision is None else {"precision": precision}
+    options |= {"coded": True} if coded else {}
     if inputs:
         options["samples"] = [_sample(model, reading, inputs)]
     with progress_bars() as progress:
@@ -121,7 +128,7 @@ def build(
         text, record = (_build_c if for_c else _build)(model, out, **given)
     took, size = time.perf_counter() - start, out.stat().st_size
     click.echo(f"wrote {out}, {format_bytes(size)}, {text}, {seconds(took)}")
-    return {"model": model, "file": str(out), "bytes": size, **record, "seconds": took}
+    return {"model": model, "written": str(out), "bytes": size, **record, "seconds": took}
 
 
 def _sample(model: str, reading: Reading, sources: tuple[str, ...]) -> dict[str, Any]:

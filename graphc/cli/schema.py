@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from graphc.cli.machine import Record, json_option
-from graphc.cli.options import ModelFile
+from graphc.cli.options import ModelFile, import_option
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
 from graphc.errors import InputError
 
 
 @click.command()
 @click.argument("model", required=False, type=ModelFile())
+@import_option
 @click.option("-o", "--output", type=OutputFile(".json"), help="Write it to this .json file.")
 @json_option
 def schema(model: str | None, output: Path | None) -> Record:

@@ -84,9 +84,9 @@ class DaskEngine:
                 if time.monotonic() - looked > POLL:
                     looked, slots = time.monotonic(), self._slots()
         finally:
-            for future in waiting:
-                future.cancel()
-            with suppress(OSError, RuntimeError):  # the scheduler may be gone
+            with suppress(OSError, RuntimeError):  # the scheduler, or the client, may be gone
+                for future in waiting:
+                    future.cancel()
                 self._client.unregister_worker_plugin(held.name)
 
     def _sent(self, model: Model) -> bytes:

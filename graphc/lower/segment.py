@@ -37,6 +37,15 @@ class Segment:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without huge pages
                 memory.madvise(mmap.MADV_HUGEPAGE)
+        self._hold(memory)
+
+    def fill(self, data: np.ndarray) -> None:
+        """data: uint8, what a file would hold, into memory of this process."""
+        memory = mmap.mmap(-1, data.nbytes)  # begins on a page
+        np.frombuffer(memory, np.uint8)[:] = data
+        self._hold(memory)
+
+    def _hold(self, memory: mmap.mmap) -> None:
         self._memory = np.frombuffer(memory, np.uint8)
         self.address = self._memory.ctypes.data
 

@@ -241,6 +241,12 @@ def test_models_that_no_file_can_hold(tmp_path: Path) -> None:
         graphc.build(convnet(), tmp_path / "m.gcm", targets=["cuda"])
 
 
+def test_more_plans_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphc.artefact.planned.MAX_PLANS", 2)
+    with pytest.raises(InputError, match="more than 1 plans"):
+        graphc.build(DIGITS, tmp_path / "m.gcm", targets=["cpu:avx2"], shapes=[{"batch": (1,)}, {"batch": (2,)}])
+
+
 def test_a_failed_build_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "m.gcm").write_bytes(b"before")
     with pytest.raises(GraphcError):

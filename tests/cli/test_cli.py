@@ -402,7 +402,8 @@ def test_a_reader_that_leaves_is_not_an_error(onnx_model: Path):
 
 def test_every_command_has_help():
     text = invoke("--help").output
-    listed = "run compile check show explain bench compare export quantize shrink schema operators layers zoo init help"
+    listed = "run compile build check show explain report bench compare reduce test export quantize shrink"
+    listed += " schema operators layers zoo init help"
     commands = set(listed.split())
     assert set(app.main.commands) == commands
     for name in commands:

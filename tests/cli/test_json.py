@@ -37,9 +37,10 @@ CASES = {
     "test": ("test", "-k", "BitwiseNot", "--examples", "2"),
     "compare": ("compare", "m.yaml"),
     "reduce": ("reduce", "m.yaml", "small.onnx", "--target", "cuda", "--device", "99"),  # an error on any machine
-    "build": ("build", "m.yaml", "--shapes", "x=1,4", "-o", "m.gcm"),
     "compile": ("compile", "m.yaml"),
     "compile --stop-after": ("compile", "m.yaml", "--stop-after", "dead_code"),
+    "build": ("build", "m.yaml", "-o", "m.gcm", "--shapes", "batch=2"),
+    "build --c": ("build", "m.yaml", "-o", "m.so", "--shapes", "batch=2", "--c"),
     "export": ("export", "m.yaml", "m.onnx"),
     "quantize": ("quantize", "m.yaml", "q.onnx", "--data", "x.npz"),
     "shrink": ("shrink", "m.yaml", "s.onnx", "--codebook", "4"),

@@ -266,11 +266,21 @@ def test_run_takes_a_picture(path: Path, tmp_path: Path):
     assert done.exit_code == 4 and "no file '" in done.output
 
 
-def test_a_picture_for_an_input_that_is_none(path: Path, tmp_path: Path):
+def test_a_picture_for_an_input_that_is_none(tmp_path: Path):
+    (tmp_path / "cat.png").write_bytes(encoded(picture(5, 5)[0], "PNG"))
+    (tmp_path / "numbers.yaml").write_text(
+        "graphc: 1\ninputs: {x: [batch, 7]}\nnet: [relu]\noutputs: {y: last}\n", encoding="utf-8"
+    )
+    done = CliRunner().invoke(main, ["run", str(tmp_path / "numbers.yaml"), "--input", f"x={tmp_path}/cat.png"])
+    assert done.exit_code == 4
+    assert "input 'x' is [batch, 7] of float32, and" in done.output and "`preprocess`" in done.output
+
+
+def test_without_its_preprocess_a_picture_is_prepared_as_others_are(path: Path, tmp_path: Path):
+    """And that is told."""
     (tmp_path / "cat.png").write_bytes(encoded(picture(5, 5)[0], "PNG"))
     done = CliRunner().invoke(main, ["run", str(path), "--no-preprocess", "--input", f"image={tmp_path}/cat.png"])
-    assert done.exit_code == 4
-    assert "input 'image' is [batch, 3, 32, 32] of float32, and" in done.output and "`preprocess`" in done.output
+    assert done.exit_code == 0 and "pictures as input 'image'" in done.output
 
 
 DECODES = """graphc: 1

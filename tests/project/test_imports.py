@@ -21,7 +21,7 @@ PACKAGES = {"graphc": "graphc", "frontends": "graphc.frontends", "backends": "gr
 # Parts of the project by the modules that they begin with; the longest prefix counts. In the folders of the CPU's families the
 # kind of a module (backends/cpu/families.py) says more.
 PARTS = {
-    "ir": "attrs class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records own ops._masks ops._positions",
+    "ir": "attrs huffman coded_arrays class_names converted dlpack dims sizes classes growing polynomial dtypes types objects structures bundles declared unread state errors expr op graph facts bind bounded interpret verify reading signature scores report tables words progress memory_limit source_files pictures records own ops._masks ops._positions",
     "ops": "ops",
     "passes": "passes pipeline",
     "lower": "lower",
@@ -124,7 +124,7 @@ THIRD_PARTIES = {
     "resvg_py": ("graphc.draw.png",),
     "matplotlib": ("graphc.cli.picture",),
     "networkx": ("graphc.graph", "graphc.frontends.onnx_"),
-    "distributed": ("graphc.fleet.dask_engine",),
+    "distributed": ("graphc.fleet.dask_engine", "graphc.fleet.engine"),
     "torch": ("graphc.torch_backend",),
     "hypothesis": ("graphc.testing",),
 }

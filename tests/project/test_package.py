@@ -20,6 +20,7 @@ from graphc.op import all_ops, get_op
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"numba", "llvmlite", "onnx", "yaml"}
 PACKAGES = {"frontends", "backends"}
+ABOVE = {"cli", "artefact", "fleet", "reduce"}  # folders of what may know front ends and backends
 DRIVERS = (("quantizer", "driver.py"), ("shrinker", "driver.py"))
 
 
@@ -47,9 +48,7 @@ def forbidden(path: Path) -> set[str]:
             return HEAVY - {"onnx"} | {"backends", "hypothesis"}
         if "testing" in path.parts:
             return HEAVY
-        above = (
-            path.parent.name == "cli" or "artefact" in path.parts or name == "compiler.py" or path.parts[-2:] in DRIVERS
-        )
+        above = bool(ABOVE & {*path.parts}) or name == "compiler.py" or path.parts[-2:] in DRIVERS
         return HEAVY | {"hypothesis"} | (set() if above else PACKAGES)
     if package == "frontends":
         mine = {"onnx"} if name.startswith("onnx") else {"yaml"} if name.startswith("yaml") else set()

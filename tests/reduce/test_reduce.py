@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphc import op
+from graphc import op, own
 from graphc.compiler import load
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
@@ -29,9 +29,11 @@ def faults(monkeypatch: pytest.MonkeyPatch):
     """Operators with faults, here without, for the time of a test."""
     from graphc.reduce.worker import run_file
 
+    parts = [*own.PARTS]
     run_file(FAULTS)
     monkeypatch.setenv("REDUCING", "1")
     yield
+    own.PARTS[:] = parts  # plans of other tests do not follow from these
     for name in ("PlantedWrong", "PlantedHost"):
         del op._REGISTRY[name]
 

@@ -17,12 +17,15 @@ from own_ops import EXAMPLE, forgotten
 from scripts import run_script
 
 import graphc
+from graphc import expr as e
 from graphc import own
 from graphc.cli import main
 from graphc.code_digest import Unknown, code_digest
 from graphc.errors import LoadError
 from graphc.fingerprint import fingerprint
 from graphc.graph import Builder
+from graphc.op import Op, Reduction, get_op, register
+from graphc.ops.elementwise import elementwise
 
 BENT = """
 from helper import twice
@@ -108,20 +111,10 @@ def test_without_the_file_the_operator_is_unknown(tmp_path: Path):
 
 def test_an_operator_in_the_domain_of_onnx(tmp_path: Path):
     """Its name has no domain."""
-    run_script(
-        """
-        import sys
-        import numpy as np
-        import graphc
-        from graphc import expr as e
-        from graphc.ops.elementwise import elementwise
-
+    with forgotten():
         elementwise("Cubed", "x", lambda x: x * x * x, lambda x: x**3)
-        y = graphc.compile(sys.argv[1])(np.full((2, 4), 3, np.float32))
-        assert (y == 27).all(), y
-        """,
-        onnx_file(tmp_path / "m.onnx", "Cubed", domain=""),
-    )
+        model = graphc.compile(onnx_file(tmp_path / "m.onnx", "Cubed", domain=""))
+        assert (model(np.full((2, 4), 3, np.float32)) == 27).all()
 
 
 def test_an_installed_package_brings_operators_by_its_entry_point(tmp_path: Path):
@@ -243,30 +236,23 @@ def test_plans_of_what_has_no_digest_are_not_kept(tmp_path: Path):
 
 # --- kernels ------------------------------------------------------------------------------------------------------------
 def test_a_reduction_has_a_kernel_however_late_it_is_registered():
-    run_script(
-        """
-        import numpy as np
-        import graphc
-        from graphc import expr as e
-        from graphc.graph import Builder
-        from graphc.op import Op, Reduction, get_op, register
+    def model(name: str) -> graphc.Model:
+        b = Builder()
+        x = b.input("x", "float32", (3, 5))
+        return graphc.compile(b.build({"y": b.add(name, x, b.constant([1], "int64"))}))
 
-        def model(name):
-            b = Builder()
-            x = b.input("x", "float32", (3, 5))
-            return graphc.compile(b.build({"y": b.add(name, x, b.constant([1], "int64"))}))
+    def length(x: np.ndarray, axes: np.ndarray, keepdims: bool, noop_with_empty_axes: bool) -> np.ndarray:
+        return np.sqrt(np.square(x).sum(tuple(axes), keepdims=bool(keepdims)))
 
-        model("ReduceSum")  # which loads all lowerings
-        like = get_op("ReduceSum")
-        register(Op("my.company::Length", like.inputs, like.infer, attrs=like.attrs, values=like.values,
-            reference=lambda x, axes, keepdims, noop_with_empty_axes: np.sqrt(np.square(x).sum(tuple(axes), keepdims=bool(keepdims))),
-            reduction=Reduction("add", map=lambda x: x * x, finish=lambda total, n: e.sqrt(total))))
-        x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-        found = model("my.company::Length")
-        np.testing.assert_allclose(found(x), np.linalg.norm(x, axis=1, keepdims=True), rtol=1e-6)
+    model("ReduceSum")  # which loads all lowerings
+    like, x = get_op("ReduceSum"), np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    root = Reduction("add", map=lambda x: x * x, finish=lambda total, n: e.sqrt(total))
+    with forgotten():
+        name = "my.company::Length"
+        register(Op(name, like.inputs, like.infer, length, like.attrs, values=like.values, reduction=root))
+        found = model(name)
+        np.testing.assert_allclose(found(x), np.linalg.norm(x, axis=1, keepdims=True), rtol=1e-6)  # sums of five
         assert not [s for s in found.plan().steps if s.host]
-        """
-    )
 
 
 def test_own_operators_are_compiled_and_fused_as_others_are():
