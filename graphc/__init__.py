@@ -84,7 +84,7 @@ def compile(  # noqa: A001  (the field's name)
               layers and attention of bfloat16 (8 digits of 24), summed in float32; on any CPU 'bf16-weights': weights in bfloat16,
               products in float32; with target 'cuda' 'tf32', which has 11 digits
     device    with target 'cuda': the number of the GPU, from 0 on
-    progress  called with (stage, done, total) during long work; by default a line on stderr tells of it, where that is a terminal and
+    progress  called with (stage, done, total) during long work; by default a bar on stderr tells of it, where that is a terminal and
               the work takes more than a second. False, or GRAPHC_PROGRESS=0 in the environment: nothing does
 
     Raises LoadError, CheckError, UnsupportedError, TypeRuleError, InputError: each names the file, the node and the remedy.

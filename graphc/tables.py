@@ -1,18 +1,27 @@
-"""Tables of text that fit a width, and of HTML."""
+"""Tables of text that fit a width, drawn by rich, and of HTML."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from io import StringIO
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
-GAP = "  "
+from graphc.errors import GraphcError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+GAP = 2  # blanks between columns
 LEAST = 9  # characters that a column of text keeps
 MOST = 200  # rows of a table in HTML
-DETAIL = "      "  # before what has gone below its row
-_BREAK = re.compile(r".*[\s,;:/_×]", re.DOTALL)  # a line of a cell ends there rather than within a word
+INDENT = 6  # blanks before what has gone below its row
+ROW = "\0"  # fills the line below a row, the place of what has gone there
+MAY_BREAK = "\x1f"  # a blank to rich, which takes no room: lines of a cell end there rather than within a word
+LINES = f"    \n    \n ── \n    \n {ROW}{ROW} \n {ROW}{ROW} \n    \n    \n"  # below the names, rows, the last row
+_PART = re.compile(r"(?<=[,;:/_×])(?=\S)")
 
 
 def text_table(
@@ -21,30 +30,40 @@ def text_table(
     """A table as text, whose lines have at most `width` characters where its numbers allow it.
 
     A column name that starts with '>' is aligned to the right, and never broken. One that starts with '+' goes below its row,
-    with its name, where there is no room.
+    with its name, where there is no room. Raises GraphcError where rich is not installed: graphc-runtime does not require it.
     """
+    try:
+        from rich.box import Box
+        from rich.cells import cell_len
+        from rich.padding import Padding
+        from rich.table import Table
+    except ImportError:
+        raise GraphcError("tables of text need rich", hint="pip install rich") from None
+
     cells = [[_printable(c) for c in row] for row in rows]
     names, foot = [name.lstrip(">+") for name in columns], [_printable(c) for c in footer]
+    fixed = [name.lstrip("+").startswith(">") for name in columns]
+    widths = [max(1, *(cell_len(row[i]) for row in (names, *cells, foot) if row)) for i in range(len(columns))]
+    least = [w if right else min(w, LEAST) for w, right in zip(widths, fixed)]
     shown = list(range(len(columns)))
-    widths = [max([cell_len(row[i]) for row in (names, *cells, *([foot] if foot else []))]) for i in shown]
     for i in reversed([i for i in shown if columns[i].startswith("+")]):
         if _total(widths, shown) > width:
             shown.remove(i)
-    _narrow(widths, shown, [c.lstrip("+").startswith(">") for c in columns], width)
     below = [i for i in range(len(columns)) if i not in shown]
 
-    def line(row: Sequence[str]) -> list[str]:
-        parts = {i: _folded(row[i], widths[i]) for i in shown}
-        height = max((len(p) for p in parts.values()), default=0)
-        return [GAP.join(_aligned(parts[i], n, widths[i], columns[i]) for i in shown).rstrip() for n in range(height)]
-
-    rule = "─" * min(_total(widths, shown), width)
-    text = [*([title] if title else []), *line(names), rule]
+    gap = (0, GAP - 1, 0, 0)  # beside the blank that stands for the line between two columns
+    table = Table(box=Box(LINES), show_edge=False, pad_edge=False, padding=gap, show_lines=True, show_footer=bool(foot))
+    for i in shown:
+        side: Any = "right" if fixed[i] else "left"
+        table.add_column(names[i], foot[i] if foot else "", justify=side, no_wrap=fixed[i], overflow="fold")
     for row in cells:
-        text += line(row)
-        details = "; ".join(f"{names[i]} {row[i]}" for i in below if row[i])
-        text += [DETAIL + part for part in _folded(details, width - len(DETAIL)) if part]
-    return "\n".join([*text, *([rule, *line(foot)] if foot else [])])
+        table.add_row(*(_PART.sub(MAY_BREAK, row[i]) for i in shown))
+    parts = re.split(f"{ROW}+\n", _drawn(table, max(width, _total(least, shown))))
+    end = ["─" * cell_len(parts[0].partition("\n")[0]) + "\n", parts.pop()] if foot else []
+    details = ["; ".join(f"{names[i]} {row[i]}" for i in below if row[i]) for row in cells]
+    drawn = [_drawn(Padding(_PART.sub(MAY_BREAK, d), (0, 0, 0, INDENT)), width) if d else "" for d in details]
+    whole = "".join([*(part + detail for part, detail in zip_longest(parts, drawn, fillvalue="")), *end])
+    return "\n".join([*([title] if title else []), *(line.rstrip() for line in whole.splitlines())])
 
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> str:
@@ -65,42 +84,15 @@ def _printable(cell: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(cell))
 
 
-def cell_len(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
-
-
 def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
-    return sum(widths[i] for i in shown) + len(GAP) * (len(shown) - 1)
+    return sum(widths[i] for i in shown) + GAP * (len(shown) - 1)
 
 
-def _narrow(widths: list[int], shown: Sequence[int], fixed: Sequence[bool], width: int) -> None:
-    """Take what is too much from the widest columns of text."""
-    while _total(widths, shown) > width:
-        widest = max((i for i in shown if not fixed[i]), key=lambda i: widths[i], default=None)
-        if widest is None or widths[widest] <= LEAST:
-            return
-        widths[widest] -= 1
+def _drawn(what: RenderableType, width: int) -> str:
+    """Text as it is: names of nodes may hold brackets and colons."""
+    from rich.console import Console
 
-
-def _folded(text: str, width: int) -> list[str]:
-    """Lines of at most so many characters."""
-    lines = []
-    while cell_len(text) > width:
-        cut = width
-        while cell_len(text[:cut]) > width:
-            cut -= 1
-        whole = _BREAK.match(text, 0, cut + text.startswith(" ", cut))
-        cut = len(whole[0]) if whole and len(whole[0]) > cut // 2 else cut
-        lines.append(text[:cut].rstrip())
-        text = text[cut:].lstrip()
-    return [*lines, text]
-
-
-def _aligned(lines: Sequence[str], n: int, width: int, column: str) -> str:
-    text = lines[n] if n < len(lines) else ""
-    space = " " * (width - cell_len(text))
-    return space + text if column.lstrip("+").startswith(">") else text + space
+    plain: dict[str, Any] = {"color_system": None, "markup": False, "emoji": False, "highlight": False}
+    file = StringIO()  # for which rich must take neither a terminal nor a notebook, whatever is around
+    Console(file=file, width=width, force_terminal=False, force_jupyter=False, **plain).print(what)
+    return file.getvalue().replace(MAY_BREAK, "")

@@ -42,10 +42,10 @@ def print_table(
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A callback (stage, done, total) that draws a line on a terminal's stderr, and is silent anywhere else: see graphc.progress."""
-    line = chosen(None)
+    """A callback (stage, done, total) that draws a bar on a terminal's stderr, and is silent anywhere else: see graphc.progress."""
+    bar = chosen(None)
     try:
-        yield line or (lambda stage, done, total: None)
+        yield bar or (lambda stage, done, total: None)
     finally:
-        if line:
-            line("", 1, 1)  # whatever came between, it goes
+        if bar:
+            bar("", 1, 1)  # whatever came between, it goes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from graphc.errors import CheckError, GraphcError, Location
-from graphc.tables import cell_len
 
 WIDTH = 100  # characters of a line that are shown
 _PLACE = re.compile(r"line (\d+), column (\d+)")
@@ -32,6 +31,8 @@ def line_and_column(source: Location | None) -> tuple[int, int] | None:
 def excerpt(source: Location) -> list[str]:
     """The line of the file, and carets under the word, as wide as a terminal writes it; nothing where the place or the file is
     not known."""
+    from rich.cells import cell_len
+
     place = line_and_column(source)
     if place is None or source.file is None:
         return []

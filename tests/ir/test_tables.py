@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from graphc.tables import cell_len, text_table
+from graphc.tables import text_table
 
 COLUMNS = (">#", "name", "+why", ">time")
 

@@ -120,6 +120,7 @@ THIRD_PARTIES = {
     "PIL": ("graphc.pictures",),
     "soundfile": ("graphc.cli.sounds",),
     "click": ("graphc.cli", "graphc.__main__"),
+    "rich": ("graphc.progress", "graphc.tables", "graphc.cli.excerpt"),
     "pygraphviz": ("graphc.draw.layout",),
     "resvg_py": ("graphc.draw.png",),
     "matplotlib": ("graphc.cli.picture",),

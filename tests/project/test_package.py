@@ -77,14 +77,14 @@ def test_the_rules_see_imports_inside_functions(tmp_path: Path):
 
 
 def test_importing_graphc_is_light():
-    heavy = sorted(HEAVY | {"networkx", "click", "hypothesis", "safetensors", "google.protobuf"})
+    heavy = sorted(HEAVY | {"networkx", "rich", "click", "hypothesis", "safetensors", "google.protobuf"})
     program = f"import sys, graphc; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 
 
 def test_help_needs_no_compiler():
-    heavy = sorted(HEAVY | {"networkx"})
+    heavy = sorted(HEAVY | {"networkx", "rich"})
     program = (
         "import sys; from graphc.cli import main; main(['--help'], standalone_mode=False); "
         f"print([name for name in {heavy} if name in sys.modules])"
