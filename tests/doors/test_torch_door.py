@@ -191,15 +191,31 @@ def test_views_of_other_elements():
     assert x.tolist() == [1, 1, 1]
 
 
+def test_complex_numbers_are_pytorchs():
+    for function, x in (
+        (lambda x: torch.complex(x, x + 1), torch.randn(3)),
+        (lambda x: torch.view_as_real(x) * 2, torch.randn(3, dtype=torch.complex64)),
+    ):
+        with pytest.warns(GraphcWarning, match="is complex"):
+            agree(function, (x,))
+
+
+def test_small_floats():
+    agree(lambda x: x.float() * 2, (torch.randn(3, 4).to(torch.float8_e4m3fn),))
+    x = torch.randn(3, 4)
+    small = compiled(lambda x: (x * 2).to(torch.float8_e5m2))(x)
+    assert torch.equal(small.float(), (x * 2).to(torch.float8_e5m2).float())
+
+
 def test_unsupported_operators_are_named():
     def values(x: Any) -> Any:
-        return torch.linalg.eigvals(x)
+        return torch.linalg.eigvalsh(x)
 
-    with pytest.raises(UnsupportedError, match="operator 'aten.linalg_eig' of PyTorch has no form in ONNX") as caught:
+    with pytest.raises(UnsupportedError, match="operator 'aten._linalg_eigh' of PyTorch has no form in ONNX") as caught:
         compiled(values)(torch.eye(3))
     assert "'fallback': True" in str(caught.value)
     torch._dynamo.reset()
-    with pytest.warns(GraphcWarning, match="aten.linalg_eig"):
+    with pytest.warns(GraphcWarning, match="aten._linalg_eigh"):
         assert compiled(values, fallback=True)(torch.eye(3)).tolist() == [1, 1, 1]
 
 
