@@ -16,7 +16,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphc.cli import exits, machine, main
-from graphc.errors import CheckError, DeviceError, InputError, LoadError, Location, OutOfMemoryError, UnsupportedError
+from graphc.errors import (
+    CheckError,
+    DeviceError,
+    InputError,
+    LoadError,
+    Location,
+    MissingPackageError,
+    OutOfMemoryError,
+    UnreachableError,
+    UnsupportedError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -191,6 +201,8 @@ def test_a_difference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
         (OutOfMemoryError("x"), 5),
         (MemoryError(), 5),
         (DeviceError("x"), 5),
+        (MissingPackageError("x"), 5),
+        (UnreachableError("x"), 5),
         (OSError(28, "No space left on device"), 5),
         (KeyError("x"), 70),
     ],
