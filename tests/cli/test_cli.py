@@ -371,11 +371,11 @@ def test_more_threads_than_cpus_are_a_warning(
 
 
 def test_a_missing_model_is_one_message():
-    assert "no.onnx" in invoke("run", "no.onnx", code=2).output
+    assert "no.onnx" in invoke("run", "no.onnx", code=4).output
 
 
 def test_an_unwritable_output_is_one_message(onnx_model: Path, tmp_path: Path):
-    result = invoke("run", onnx_model, "--output", tmp_path / "none" / "out.npz", "--target", "reference", code=2)
+    result = invoke("run", onnx_model, "--output", tmp_path / "none" / "out.npz", "--target", "reference", code=4)
     assert "out.npz" in result.stderr and "Traceback" not in result.output
 
 
