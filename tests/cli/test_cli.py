@@ -515,6 +515,8 @@ def test_top_classes_only_of_scores():
         .told("y", np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0]
         .startswith("y[0] top 5: class 5 (5)")
     )
+    assert Classes({}, ["y"]).told("y", np.float32([[0, 1]])) == ["y[0] top 2: class 1 (1), class 0 (0)"]
+    assert Classes({}, ["y"]).told("y", np.zeros((1, 1), np.float32)) == []
     assert Classes({}, ["y"]).told("y", np.zeros((1, 6, 2, 2), np.float32)) == []
     assert Classes({}, ["y"]).told("y", np.zeros((1, 6), np.int64)) == []
 
