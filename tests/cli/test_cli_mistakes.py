@@ -116,7 +116,7 @@ def test_models_of_other_frameworks(model: str, how: str):
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("command", ["show", "check", "compare", "compile", "export", "build", "reduce"])
+@pytest.mark.parametrize("command", ["show", "check", "compare", "export", "build", "reduce"])
 def test_a_built_file_has_no_graph(command: str):
     Path("built.gcm").write_bytes(b"plans")
     more = {"build": ["-o", "other.gcm"], "reduce": ["small.onnx"]}.get(command, WRITING.get(command, []))
