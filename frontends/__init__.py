@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ONNX_SUFFIXES = (".onnx", ".pb")
 YAML_SUFFIXES = (".yaml", ".yml")
+PLANS_SUFFIX = ".gcm"  # of what `graphc build` writes
 
 _TORCH = "torch.onnx.export(model, (example,), 'm.onnx', dynamo=True) in Python, with the model that it was saved from"
 EXPORTS = {  # how models in files of other frameworks become ONNX
@@ -130,8 +131,13 @@ def _is_yaml(source: Any) -> bool:
         )
     path = Path(source)
     suffix = path.suffix.lower()
+    if suffix == PLANS_SUFFIX:
+        hint = (
+            "give the model that it was built from; `graphc run`, `graphc bench` and graphc.load take the file itself"
+        )
+        raise LoadError(f"'{path}' holds plans and no graph", hint=hint)
     if suffix not in ONNX_SUFFIXES + YAML_SUFFIXES:
-        known = f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}"
+        known = f"known: {', '.join(ONNX_SUFFIXES + YAML_SUFFIXES)}, and {PLANS_SUFFIX} where a model is only run"
         export = f"; to ONNX: {EXPORTS[suffix]}" if suffix in EXPORTS else ""
         raise LoadError(f"'{path}': unknown suffix '{suffix}'", hint=known + export)
     if source_files.held(path) is None and (what := _fault(path)):

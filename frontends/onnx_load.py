@@ -625,4 +625,6 @@ def _unknown(proto: NodeProto, known: Iterable[str]) -> UnsupportedError:
         hints.insert(0, f"did you mean {' or '.join(close)}?")
     elif own == "com.microsoft":
         hints.insert(0, "graphc has other operators of ONNX Runtime's own, and not this one")
+    if own and not listed:
+        hints.append("`--import FILE.py` brings operators of your own (docs/add-an-operator.md)")
     return UnsupportedError(f"operator '{proto.op_type}'{domain} is not supported", hint="; ".join(hints))

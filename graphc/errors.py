@@ -85,6 +85,14 @@ class UnsupportedError(GraphcError):
     """Something valid that graphc can't do (yet): an operator, an opset, a dtype."""
 
 
+class MissingPackageError(UnsupportedError, ImportError):
+    """A package that only some of graphc needs, and that is not installed."""
+
+
+class UnreachableError(GraphcError):
+    """Another process or machine that does not answer."""
+
+
 class InputError(GraphcError, ValueError):
     """Wrong arrays handed to a compiled model, or wrong options to `graphc.compile`: names, dtypes, shapes, values."""
 

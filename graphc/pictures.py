@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.errors import InputError
+from graphc.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +52,7 @@ def _open(data: bytes) -> Image:
     try:
         from PIL import Image
     except ImportError:
-        raise InputError(
+        raise MissingPackageError(
             "Pillow, which reads pictures, is not installed", hint="pip install 'graphc[images]'"
         ) from None
     try:

@@ -9,7 +9,7 @@ from io import StringIO
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import GraphcError
+from graphc.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +30,7 @@ def text_table(
     """A table as text, whose lines have at most `width` characters where its numbers allow it.
 
     A column name that starts with '>' is aligned to the right, and never broken. One that starts with '+' goes below its row,
-    with its name, where there is no room. Raises GraphcError where rich is not installed: graphc-runtime does not require it.
+    with its name, where there is no room. Raises MissingPackageError where rich is not installed: graphc-runtime does not require it.
     """
     try:
         from rich.box import Box
@@ -38,7 +38,7 @@ def text_table(
         from rich.padding import Padding
         from rich.table import Table
     except ImportError:
-        raise GraphcError("tables of text need rich", hint="pip install rich") from None
+        raise MissingPackageError("tables of text need rich", hint="pip install rich") from None
 
     cells = [[_printable(c) for c in row] for row in rows]
     names, foot = [name.lstrip(">+") for name in columns], [_printable(c) for c in footer]

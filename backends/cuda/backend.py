@@ -289,8 +289,8 @@ def _device(options: CudaOptions) -> Device | None:
     try:
         return gpu(options.device)
     except UnsupportedError as error:
-        hint = f"{error.hint}; {WITHOUT_GPU}" if error.hint else WITHOUT_GPU
-        raise UnsupportedError(error.message, hint=hint) from error
+        error.hint = f"{error.hint}; {WITHOUT_GPU}" if error.hint else WITHOUT_GPU
+        raise
 
 
 class CudaExecutable(Executable):

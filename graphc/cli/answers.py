@@ -148,7 +148,7 @@ def _may_hold(shape: Sequence[int | str], count: int) -> bool:
 def _looks_like_scores(array: np.ndarray) -> bool:
     """Floats [N, classes], ones behind."""
     floats = array.dtype.kind in "fV"
-    return floats and array.ndim > 1 and array.shape[1] >= TOP and math.prod(array.shape[2:]) == 1
+    return floats and array.ndim > 1 and array.shape[1] > 1 and math.prod(array.shape[2:]) == 1
 
 
 def scored_entries(value: list) -> tuple[np.ndarray, list[str]] | None:

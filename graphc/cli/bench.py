@@ -75,7 +75,7 @@ def bench(
     )
     click.echo(f"{compiled.name} for {plan.target}, threads {plan.threads}, {sizes}: ready in {seconds(ready)}")
     record: Record = {
-        "model": compiled.name,
+        "name": compiled.name,
         "target": plan.target,
         "threads": plan.threads,
         "shapes": {n: a.shape for key, value in feeds.items() for n, a in tensors_of(key, value).items()},

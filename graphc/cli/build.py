@@ -87,7 +87,7 @@ def _targets(ctx: click.Context, param: click.Parameter, text: str) -> tuple[str
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one inference, at most.  [default: all cores]")
 @click.option("--winograd", type=click.Choice(["6", "4", "2", "0"]), default="6", help="As of graphc compile.")
-@click.option("--precision", metavar="NAME", help="As of graphc compile.")
+@click.option("--precision", type=click.Choice(["float32", "bf16", "bf16-weights"]), help="As of graphc compile.")
 @click.option(
     "--coded", is_flag=True, help="Store weights of few different numbers (shrink --codebook) in Huffman codes."
 )
@@ -128,7 +128,7 @@ def build(
         text, record = (_build_c if for_c else _build)(model, out, **given)
     took, size = time.perf_counter() - start, out.stat().st_size
     click.echo(f"wrote {out}, {format_bytes(size)}, {text}, {seconds(took)}")
-    return {"model": model, "written": str(out), "bytes": size, **record, "seconds": took}
+    return {"written": str(out), "bytes": size, **record, "seconds": took}
 
 
 def _sample(model: str, reading: Reading, sources: tuple[str, ...]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def check(
                 graphs.append(frontends.load(model, one))
             except NoNetError as error:
                 click.echo(f"{model}: no problems; it {error.message}")
-                return {"model": model, "problems": [], "warnings": [], "nets": []}
+                return {"problems": [], "warnings": [], "nets": []}
             except GraphcError as error:
                 errors.append(error)
     if errors:
@@ -69,7 +69,7 @@ def check(
         title = f"{model}, net {one.net}" if graph.meta.get("nets") else model
         told = _tell(title, model, one, graph, inputs, dict(shapes), batch, settings)
         found.append({"net": one.net if graph.meta.get("nets") else None, "nodes": len(graph.nodes), **told})
-    return {"model": model, "problems": [], "warnings": warnings, "nets": found}
+    return {"problems": [], "warnings": warnings, "nets": found}
 
 
 def _tell(
@@ -171,7 +171,7 @@ def _quoted(name: str) -> str:
 def _stop_with(model: str, problems: Sequence[GraphcError]) -> NoReturn:
     for problem in problems:
         click.echo(f"- {shown(problem)}")
-    record = {"model": model, "problems": problems, "warnings": [], "nets": []}
+    record = {"problems": problems, "warnings": [], "nets": []}
     raise Failed(MODEL, record, f"{model}: {many(len(problems), 'problem')}")
 
 

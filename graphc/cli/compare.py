@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from graphc.model import Model
 
 SEARCH = 60  # seconds after which no further compilation begins that only tells more of a difference
+
+BEYOND = (
+    "it differs without all passes and parts, too: a kernel, or the operator's own definition, is wrong; `graphc test` and "
+    "`graphc reduce` narrow it down"
+)
 
 
 @click.command()
@@ -77,7 +83,7 @@ def compare(
     random, values = comparable(graph)
     for node in random:
         click.echo(f"not compared, nor what follows from it: {node.op.name} '{node.name}' is random")
-    about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": [node.name for node in random]}
+    about = {"name": graph.name, "nodes": len(graph.nodes), "not_compared": [node.name for node in random]}
     with progress_bars() as progress:
         trial = Trial(feeds, partial(open_model, **settings, progress=progress), disable)
         taps = Taps(graph, values, feeds, rounding)
@@ -102,7 +108,7 @@ def compare(
             say(f"every node alone agrees, but the whole model differs in {said}")
             part, first = smallest_wrong(graph, wrong[0], wanted, trial)
             say(describe(first))
-            remedies = search_remedy(lambda without: not trial.differences(part, wanted, (without,)), trial, target)
+            remedies = search_remedy(lambda without: not trial.differences(part, wanted, without), trial, target)
             raise _differs(about, first, "model", remedies)
     same = " on the same operands" if off else ""
     click.echo(
@@ -136,7 +142,7 @@ def _against(
         found = other.read(against, compiled.inputs, compiled.outputs, how)
         sets = [({**({} if given.keys() >= {*compiled.required} else make(inputs)), **given}, e) for given, e in found]
     worst, compared = 0.0, 0
-    about = {"model": graph.name, "nodes": len(graph.nodes), "not_compared": []}
+    about = {"name": graph.name, "nodes": len(graph.nodes), "not_compared": []}
     for feeds, expected in sets:
         wrong, error = other.wrong_results(graph, feeds, compiled.run(feeds), expected, tolerance)
         compared, worst = compared + len(expected), max(worst, error)
@@ -294,9 +300,9 @@ class Taps:
         index, operands = d.node.outputs.index(d.value), self.operands(d.node, actual)
         return excused(d.node, index, d.actual, operands, tolerance, self._rounding)
 
-    def agrees(self, wrong: Difference, trial: Trial, wanted: Wanted, without: str) -> bool:
+    def agrees(self, wrong: Difference, trial: Trial, wanted: Wanted, without: tuple[str, ...]) -> bool:
         """Is that result right on its operands once something is left out?"""
-        actual = self.actual(partial(trial.compiled, without=(without,)))
+        actual = self.actual(partial(trial.compiled, without=without))
         again = self.on_same_operands(replace(wrong, actual=actual[wrong.value]), actual)
         return wanted.accepts(again) or self.excused(again, actual, wanted.tolerance)
 
@@ -351,20 +357,24 @@ def beginning(graph: Graph, count: int) -> Graph:
     return with_results(replace(graph, nodes=inside), [v for n in inside for v in n.outputs if v in needed])
 
 
-def search_remedy(agrees: Callable[[str], bool], trial: Trial, target: str) -> list[str]:
+def search_remedy(agrees: Callable[[tuple[str, ...]], bool], trial: Trial, target: str) -> list[str]:
     """Say and give what it agrees without: parts of the backend with their stages, and passes. Later ones first: without an earlier
-    one, a later one may find nothing to do."""
+    one, a later one may find nothing to do. Where it differs without all of them, too, none is tried alone."""
     stages = stages_of_parts(target)
     names = [n for n in reversed(removable(target)) if n not in trial.disabled]
     end, found = time.monotonic() + SEARCH, []
     if names:
+        with suppress(Exception):  # what can't even be compiled so tells nothing
+            if not agrees(tuple(names)):
+                say(BEYOND)
+                return []
         say(f"leaving out one of {len(names)} passes and parts after the other, for {SEARCH} s at most")
     for i, name in enumerate(names):
         if time.monotonic() > end:
             say(f"  not tried any more: {', '.join(f'--disable {n}' for n in names[i:])}")
             break
         try:
-            helps = agrees(name)
+            helps = agrees((name,))
         except Exception:  # what can't even be compiled is no remedy
             continue
         if helps:

@@ -42,7 +42,7 @@ def compile_(
             resolve()  # what is given must fit, whether the pass needs shapes or not
         text = shown_after(graph, stop_after, open_backend(**settings), settings["disable"], resolve)
         click.echo(text)
-        return {"model": model, "stage": stop_after, "text": text}
+        return {"stage": stop_after, "text": text}
     start = time.perf_counter()
     with progress_bars() as progress:
         compiled = open_model(model, **settings, progress=progress)
@@ -61,7 +61,6 @@ def compile_(
         f"{seconds(took)}{later}"
     )
     return {
-        "model": model,
         "target": plan.target,
         "threads": plan.threads,
         "shapes": plan.shapes,

@@ -46,7 +46,7 @@ def explain(
             click.echo(f"{compiled.name}: {error}\n")
             later = compiled.outlook()
             click.echo(pending_text(later, table_width()))
-            return {"model": compiled.name, "plan": None, "pending": later}
+            return {"name": compiled.name, "plan": None, "pending": later}
     said = Explanation(compiled.name, plan, for_many, all(spec.is_static for spec in compiled.inputs))
     click.echo(said.text(table_width(), why))
-    return {"model": compiled.name, "plan": plan.to_json(), "pending": plan.pending}
+    return {"name": compiled.name, "plan": plan.to_json(), "pending": plan.pending}

@@ -45,7 +45,7 @@ def export(model: str, reading: Reading, out: Path) -> Record:
     renamed = {a: o.name for a, o in zip(graph.output_names, made.graph.output) if a != o.name}
     for name, written in renamed.items():
         click.echo(f"result '{name}' is '{written}' there: in ONNX no result has the name of an input")
-    return {"model": model, "written": out, "bytes": len(data), "renamed": renamed}
+    return {"written": out, "bytes": len(data), "renamed": renamed}
 
 
 def require_one_file(size: int) -> None:

@@ -10,6 +10,7 @@ import click
 
 import graphc
 from graphc.cli.machine import Record, json_option
+from graphc.cli.paths import PathParam
 from graphc.errors import InputError
 
 EXAMPLES = Path(graphc.__file__).parent / "examples"
@@ -28,7 +29,7 @@ def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 @click.command()
 @click.argument("name", shell_complete=_names)
-@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=PathParam(file_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Write over files that are there already.")
 @json_option
 def init(name: str, folder: Path | None, force: bool) -> Record:

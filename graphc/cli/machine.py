@@ -7,7 +7,7 @@
         click.echo("3 nodes")         # with --json nobody sees it
         return {"nodes": 3}           # docs/commands.md documents the keys
 
-`raise Failed(code, {…})` ends a command that has found out something bad. Errors become objects by themselves.
+The record of a command that takes a MODEL gets `model`, as it is given. `raise Failed(code, {…})` ends a command that has found out something bad. Errors become objects by themselves.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from graphc.cli.exits import DONE
 from graphc.errors import CheckError, GraphcError
 
 Record = dict[str, Any]
+GIVEN_MODEL = "graphc.cli.given_model"  # MODEL as the command line has it, in a context's `meta`
 
 
 class Failed(click.exceptions.Exit):
@@ -57,7 +58,10 @@ def json_option(command: Callable[..., Record]) -> Callable[..., None]:
                 record = command(**given)
         except Failed as end:
             record, code = end.record, end.exit_code
-        print_json(click.get_current_context().info_name, code, record)
+        ctx = click.get_current_context()
+        if "model" in ctx.params:
+            record = {"model": ctx.meta.get(GIVEN_MODEL), **record}
+        print_json(ctx.info_name, code, record)
         if code != DONE:
             raise click.exceptions.Exit(code)
 

@@ -13,8 +13,9 @@ from click.shell_completion import CompletionItem
 
 from graphc.cli.completion import model_files, removable_names
 from graphc.cli.console import many
+from graphc.cli.machine import GIVEN_MODEL
+from graphc.cli.paths import PathParam
 from graphc.cli.picture_options import picture_options
-from graphc.errors import InputError
 
 if TYPE_CHECKING:
     from graphc.backend import Backend
@@ -61,7 +62,7 @@ def _once(ctx: click.Context, param: click.Parameter, shapes: tuple) -> tuple:
     return shapes
 
 
-class ModelFile(click.Path):
+class ModelFile(PathParam):
     """The path of a file, or 'zoo:NAME', which becomes that of the network's page."""
 
     def __init__(self) -> None:
@@ -73,11 +74,9 @@ class ModelFile(click.Path):
         name = str(value).removesuffix(".yaml")
         if name in zoo.names() and not os.path.exists(value):
             self.fail(f"there is no file '{value}': did you mean {zoo.PREFIX}{name}?", param, ctx)
-        try:
-            path = zoo.resolved(value)
-        except InputError as error:
-            self.fail(str(error), param, ctx)
-        return super().convert(os.fspath(path), param, ctx)
+        if ctx is not None:
+            ctx.meta[GIVEN_MODEL] = value
+        return super().convert(os.fspath(zoo.resolved(value)), param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return model_files(incomplete)
@@ -175,7 +174,7 @@ def _load(ctx: click.Context, param: click.Parameter, files: tuple[str, ...]) ->
 
 import_option = click.option(
     "--import",
-    type=click.Path(exists=True, dir_okay=False),
+    type=PathParam(exists=True, dir_okay=False),
     multiple=True,
     is_eager=True,  # the operators are there when other options are read
     expose_value=False,
@@ -241,7 +240,7 @@ compile_options = stack(
     ),
     click.option(
         "--precision",
-        metavar="NAME",
+        type=click.Choice(["float32", "bf16", "bf16-weights", "tf32"]),
         help="Of float32 products: float32; on a CPU bf16 or bf16-weights, with target cuda tf32; faster, with 8 or 11 digits of 24.",
     ),
     click.option("--device", type=click.IntRange(min=0), help="Number of the GPU of target cuda.  [default: 0]"),

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import click
 
+from graphc.cli.paths import unusable
 from graphc.errors import InputError
 
 
@@ -23,14 +24,14 @@ class OutputFile(click.ParamType):
         self.suffixes = suffixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path. Fails on an unknown suffix, and where no file can be written."""
+        """The path. Fails on an unknown suffix, and raises InputError where no file can be written."""
         path = Path(value)
         if path.suffix.lower() not in self.suffixes:
             what = f"has the unknown suffix '{path.suffix}'" if path.suffix else "has no suffix"
             self.fail(f"'{value}' {what}; known: {', '.join(self.suffixes)}", param, ctx)
         problem = _problem(path)
         if problem:
-            self.fail(f"'{value}' {problem}", param, ctx)
+            raise unusable(f"'{value}' {problem}", param, ctx)
         return path
 
 

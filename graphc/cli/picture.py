@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.cli.console import many
 from graphc.cli.profile import main_operator
 from graphc.draw.text import as_xml, shortened
-from graphc.errors import GraphcError
+from graphc.errors import MissingPackageError
 from graphc.report import Plan, Roofline, StepInfo, format_bytes
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ STYLE: dict[Any, Any] = {
 
 
 def require_matplotlib() -> None:
-    """Raises GraphcError where it is not there."""
+    """Raises MissingPackageError where it is not there."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise GraphcError("this picture needs matplotlib", hint="pip install 'graphc[draw]'") from None
+        raise MissingPackageError("this picture needs matplotlib", hint="pip install 'graphc[draw]'") from None
 
 
 def picture(plan: Plan, spent: Sequence[float], title: str, limits: Roofline | None) -> str:

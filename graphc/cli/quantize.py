@@ -14,6 +14,7 @@ from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.paths import PathParam
 from graphc.cli.picture_options import picture_options
 from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=OutputFile(".onnx"))
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=PathParam(exists=True, path_type=Path),
     help="Samples to calibrate with: a .npz or .npy file, or a folder of such files or pictures.",
 )
 @picture_options
@@ -113,6 +114,13 @@ def quantize(
     from graphc.quantizer import Scheme
     from graphc.quantizer import quantize as run
 
+    if data is None and scheme["weights"] == "int8":
+        hint = "--data FOLDER names samples as the model will see them; --weights int4 needs none"
+        raise InputError("activations in 8 bits want data to find their ranges with", hint=hint)
+    if data is None and (max_error is not None or sensitivity):
+        raise InputError("errors of results can't be measured without data", hint="--data FOLDER names samples")
+    if scheme["nbits"] and scheme["weights"] == "int8":
+        raise InputError("--nbits is a form of weights of 4 bits", hint="--weights int4")
     files = sample_files(data)
     if out.exists() and not force:
         raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
@@ -145,7 +153,7 @@ def quantize(
         write_file(drawing, lambda f: f.write(content))
         click.echo(f"wrote {drawing}")
     made_files = [out, *([] if drawing is None else [drawing])]
-    return {"model": model, "written": made_files, "bytes": len(written), "report": made.report.to_json()}
+    return {"written": made_files, "bytes": len(written), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

@@ -81,7 +81,7 @@ def reduce(
         click.echo(f"  {node}")
     nodes = [{"name": node.name, "op": node.op.name} for node in found.case.graph.nodes]
     told = {"kind": found.verdict.kind, "what": found.verdict.text, "tried": found.tried}
-    return {"model": graph.name, "written": out, "inputs": arrays, **told, "nodes": nodes}
+    return {"name": graph.name, "written": out, "inputs": arrays, **told, "nodes": nodes}
 
 
 def _write(found: Reduced, out: Path, arrays: Path) -> None:

@@ -85,7 +85,7 @@ def report(
     write_file(out, lambda f: f.write(page))
     click.echo(f"wrote {out}: {_said(found)}, {len(page) / 2**20:.1f} MiB")
     record: Record = {
-        "model": found.title,
+        "name": found.title,
         "written": out,
         "nodes": None if found.graph is None else len(found.graph.nodes),
         "steps": None if found.plan is None else len(found.plan.steps),

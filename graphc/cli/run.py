@@ -19,6 +19,7 @@ from graphc.cli.files import expanded
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, compile_options, feed_options, model_argument, open_model
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.paths import PathParam
 from graphc.cli.results import arrays_of, print_results, save_arrays
 from graphc.cli.run_files import run_on, run_over, samples
 from graphc.cli.run_record import array_record, output_records
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     "named",
-    type=click.Path(exists=True, dir_okay=False),
+    type=PathParam(exists=True, dir_okay=False),
     help="Names of the classes: one a line, or a JSON list or dict.  [default: those of the model]",
 )
 @click.option("--top", type=click.IntRange(min=1), default=TOP, show_default=True, help="Best classes that are told.")
@@ -131,7 +132,7 @@ def run(
         write_file(output, partial(save_arrays, arrays_of(results), single=output.suffix.lower() == ".npy"))
         click.echo(f"wrote {output}")
     return {
-        "model": compiled.name,
+        "name": compiled.name,
         "inputs": [array_record(name, array) for name, array in arrays_of(feeds).items()],
         "outputs": output_records(classes, results),
         "seconds": {"first": first, "again": again},

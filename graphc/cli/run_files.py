@@ -13,7 +13,7 @@ from graphc.cli.difference import allowed, error_of, told
 from graphc.cli.files import File, TestSet
 from graphc.cli.sources import Reader, read_message
 from graphc.cli.specs import ANY
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, MissingPackageError
 
 if TYPE_CHECKING:
     from graphc.model import Model
@@ -51,6 +51,8 @@ def samples(files: Iterable[File | TestSet], reader: Reader, outputs: Sequence[S
         try:
             feeds = reader.read(file)
             expected = _expected(file, outputs) if isinstance(file, TestSet) else {}
+        except MissingPackageError:  # other files will want it, too
+            raise
         except GraphcError as error:
             yield Sample(str(file), error=error)
             continue
@@ -139,7 +141,7 @@ def run_over(
 
 
 def run_on(on: str, model: Model, found: Iterable[Sample], base: Mapping[str, Any]) -> Iterator[Answer]:
-    """The same by an engine of other processes, at this address. Raises GraphcError where nobody answers there."""
+    """The same by an engine of other processes, at this address. Raises UnreachableError where nobody answers there."""
     from graphc.fleet import engine
 
     coming: deque[Sample] = deque()

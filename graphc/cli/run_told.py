@@ -50,7 +50,7 @@ class Telling:
         else:
             write_file(output, partial(save_stream, (pair for answer in said for pair in _named(answer))))
             click.echo(f"wrote {output}", err=True)
-        record: Record = {"model": self.model, "files": self.records, "failed": self.failed}
+        record: Record = {"name": self.model, "files": self.records, "failed": self.failed}
         record |= {"different": self.different, "written": output}
         wrong = [
             f"{n} of {self.count} {what}" for n, what in ((self.failed, "failed"), (self.different, "differ")) if n

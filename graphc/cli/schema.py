@@ -36,4 +36,4 @@ def schema(model: str | None, output: Path | None) -> Record:
     else:
         write_file(output, lambda f: f.write(written.encode()))
         click.echo(f"wrote {output}")
-    return {"model": model, "written": output, "schema": json.loads(written)}
+    return {"written": output, "schema": json.loads(written)}

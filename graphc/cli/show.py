@@ -112,7 +112,7 @@ def show(
             [(r.name, r.type, r.layers, _number(r.parameters), _number(r.macs)) for r in found],
         )
     return {
-        "model": graph.name,
+        "name": graph.name,
         "inputs": [{"name": v.name, "type": str(v.type)} for v in graph.inputs],
         "shapes": sizes,
         "layers": rows,
@@ -145,7 +145,7 @@ def _draw(model: str, reading: Reading, shapes: tuple, batch: int | None, out: P
     data = draw.png_of(text) if out.suffix.lower() == ".png" else text.encode()
     write_file(out, lambda f: f.write(data))
     click.echo(f"wrote {out}, {len(picture.boxes)} boxes")
-    return {"model": graph.name, "written": out, "boxes": len(picture.boxes)}
+    return {"name": graph.name, "written": out, "boxes": len(picture.boxes)}
 
 
 def _show_weights(graph: Graph) -> Record:
@@ -166,7 +166,7 @@ def _show_weights(graph: Graph) -> Record:
             print_table(("name", "shape"), shapes)
         if misfits := graph.meta["misfits"]:
             click.echo(f"{many(len(misfits), 'problem')} with these weights: graphc check {graph.meta['file']}")
-    return {"model": graph.name, "weights": listed, "unused": unused}
+    return {"name": graph.name, "weights": listed, "unused": unused}
 
 
 def _place(source: Location, own: Path) -> str:

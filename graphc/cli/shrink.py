@@ -14,6 +14,7 @@ from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
 from graphc.cli.output import OutputFile, refuse_inputs, write_file
+from graphc.cli.paths import PathParam
 from graphc.cli.picture_options import picture_options
 from graphc.cli.samples import paths_of, read_samples, sample_files
 from graphc.errors import InputError
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=PathParam(exists=True, path_type=Path),
     help="Samples to measure the results' error over: a .npz or .npy file, or a folder of such files or pictures.",
 )
 @picture_options
@@ -77,6 +78,11 @@ def shrink(
     from graphc.shrinker import methods_of
     from graphc.shrinker import shrink as run
 
+    if methods["block"] is not None and methods["sparse"] is None:
+        raise InputError("--block is the size of what --sparse sets to zero", hint="--sparse 0.5 --block 16x1")
+    if all(value is None for value in methods.values()):
+        hint = "name a method: --channels, --low-rank, --sparse, --codebook or --signs"
+        raise InputError("nothing says how the model becomes smaller", hint=hint)
     wanted = methods_of(**methods)
     files = sample_files(data)
     if out.exists() and not force:
@@ -107,7 +113,7 @@ def shrink(
         write_file(written, lambda f: f.write(report))
         click.echo(f"wrote {written}")
     made_files = [out, *([] if written is None else [written])]
-    return {"model": model, "written": made_files, "bytes": len(content), "report": made.report.to_json()}
+    return {"written": made_files, "bytes": len(content), "report": made.report.to_json()}
 
 
 def say(report: Report) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.cli.specs import shape_text
 from graphc.dtypes import is_float
-from graphc.errors import InputError
+from graphc.errors import InputError, MissingPackageError
 from graphc.signature import Spec
 
 
@@ -63,7 +63,7 @@ def _by_soundfile(data: bytes, what: str) -> Sound:
         import soundfile  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         hint = "pip install 'graphc[sound]', or save it as WAV with 16 bits"
-        raise InputError(
+        raise MissingPackageError(
             f"'{what}' is no WAV file of whole numbers, and soundfile is not installed", hint=hint
         ) from None
     try:

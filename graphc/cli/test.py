@@ -12,11 +12,12 @@ from graphc.cli.console import many
 from graphc.cli.exits import DIFFERENT
 from graphc.cli.machine import Failed, Record, json_option
 from graphc.cli.options import TargetName
+from graphc.cli.paths import PathParam
 from graphc.errors import InputError
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, type=PathParam(exists=True, dir_okay=False))
 @click.option("-k", "pattern", metavar="NAME", default="", help="Only operators with this in their name.")
 @click.option("--examples", type=click.IntRange(min=1), default=100, show_default=True, help="Uses of each operator.")
 @click.option(
@@ -31,7 +32,7 @@ from graphc.errors import InputError
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the uses that are drawn.")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathParam(file_okay=False, path_type=Path),
     default="graphc-failures",
     show_default=True,
     help="Folder for programs that do again what has failed.",

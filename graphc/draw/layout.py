@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from graphc.draw.boxes import Box, Edge, Frame, Picture
 from graphc.draw.measure import Size, edge_label_size, frame_title_size, size_of
-from graphc.errors import GraphcError
+from graphc.errors import MissingPackageError
 
 Point = tuple[float, float]
 
@@ -35,11 +35,11 @@ class Placed:
 
 
 def place(picture: Picture) -> Placed:
-    """Raises GraphcError where Graphviz is not there."""
+    """Raises MissingPackageError where Graphviz is not there."""
     try:
         import pygraphviz
     except ImportError:
-        raise GraphcError("drawing needs pygraphviz", hint="pip install 'graphc[draw]'") from None
+        raise MissingPackageError("drawing needs pygraphviz", hint="pip install 'graphc[draw]'") from None
     boxes, frames, edges = picture.boxes, list(picture.root.frames()), picture.edges
     text = _dot(picture, boxes, frames)
     found = json.loads(pygraphviz.AGraph(string=text).draw(format="json", prog="dot"))

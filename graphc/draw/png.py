@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 
 from graphc.draw.text import FONT
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, MissingPackageError
 
 _SHARP, _MOST = 2, 16_000  # pixels of a picture for one of the SVG's, up to so many in all along a side
 _PROBE = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text y="9" font-family="{}">{}</text></svg>'
 
 
 def png_of(svg: str) -> bytes:
-    """Raises GraphcError where the renderer is not there, or has no font to write with."""
+    """Raises MissingPackageError where the renderer is not there, GraphcError where it has no font to write with."""
     try:
         import resvg_py
     except ImportError:
-        raise GraphcError("PNG files need resvg-py", hint="pip install 'graphc[draw]', or write .svg") from None
+        raise MissingPackageError("PNG files need resvg-py", hint="pip install 'graphc[draw]', or write .svg") from None
     written, blank = (resvg_py.svg_to_bytes(svg_string=_PROBE.format(FONT, text)) for text in ("M", ""))
     if written == blank:
         raise GraphcError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, get_worker
 
-from graphc.errors import GraphcError, LoadError
+from graphc.errors import GraphcError, LoadError, UnreachableError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ POLL = 2.0  # seconds between two looks at whether there are workers
 
 @contextmanager
 def connected(address: Address) -> Iterator[DaskEngine]:
-    """The engine at an address. Raises GraphcError where nobody answers."""
+    """The engine at an address. Raises UnreachableError where nobody answers."""
     if not address.scheduler:
         cluster = LocalCluster(
             n_workers=address.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
@@ -44,7 +44,7 @@ def connected(address: Address) -> Iterator[DaskEngine]:
         client = Client(f"tcp://{address.scheduler}", timeout=ANSWER)
     except (OSError, TimeoutError) as error:
         message = f"no Dask scheduler answers at {address.scheduler}: {error}"
-        raise GraphcError(message, hint="start one: dask scheduler, and dask worker HOST:PORT") from error
+        raise UnreachableError(message, hint="start one: dask scheduler, and dask worker HOST:PORT") from error
     with client:
         yield DaskEngine(client)
 
@@ -106,12 +106,12 @@ class DaskEngine:
                 return future.result(timeout=POLL)
             except TimeoutError:
                 if self._client.status != "running":
-                    raise GraphcError("the connection to the Dask scheduler is lost") from None
+                    raise UnreachableError("the connection to the Dask scheduler is lost") from None
                 now = time.monotonic()
                 empty_since = None if self._slots() else empty_since or now
                 if empty_since is not None and now - empty_since > LOST:
                     message = f"no worker is left, for {LOST:g} s"
-                    raise GraphcError(message, hint="start one: dask worker HOST:PORT") from None
+                    raise UnreachableError(message, hint="start one: dask worker HOST:PORT") from None
             except KilledWorker as error:
                 message = f"several workers died at the same task: {error}"
                 raise GraphcError(message, hint="run the model on this input here, to see why") from error

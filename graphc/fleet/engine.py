@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-from graphc.errors import InputError
+from graphc.errors import InputError, MissingPackageError
 from graphc.records import record
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def address(text: str) -> Address:
 
 
 def engine(on: str | Client) -> AbstractContextManager[Engine]:
-    """The engine at an address, or of a dask.distributed Client. Raises InputError for what is none or not installed, and
-    GraphcError where nobody answers."""
+    """The engine at an address, or of a dask.distributed Client. Raises InputError for what is none,
+    MissingPackageError without Dask, and UnreachableError where nobody answers."""
     at = address(on) if isinstance(on, str) else on
     try:
         from graphc.fleet.dask_engine import attached, connected
     except ImportError as error:
-        raise InputError(f"Dask is not installed: {error}", hint="pip install 'graphc[dask]'") from None
+        raise MissingPackageError(f"Dask is not installed: {error}", hint="pip install 'graphc[dask]'") from None
     return connected(at) if isinstance(at, Address) else attached(at)

@@ -266,7 +266,7 @@ def check_providers(providers: Any, options: Any) -> None:
         name = given[0] if isinstance(given, tuple) and given else given
         if name != CPU:
             text = f"Specified provider '{name}' is not in available provider names.Available providers: '{CPU}'"
-            warnings.warn(f"{text}: graphc runs on the CPU", stacklevel=4)
+            _warn(f"{text}: graphc runs on the CPU")
 
 
 def _warn(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import graphc
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, Location
 from graphc.onnxruntime import failures
 from graphc.onnxruntime.binding import IOBinding, shared
 from graphc.onnxruntime.failures import failure, of_loading, of_running
@@ -44,6 +44,8 @@ class InferenceSession:
         try:
             self._model = graphc.compile(source, **options)
         except GraphcError as error:
+            if source is not path_or_bytes and isinstance(source, bytes):  # of a file of any name
+                error.located(source=Location(os.fspath(path_or_bytes)))  # type: ignore[arg-type]
             raise of_loading(error) from error
         self._describe()
         self._run = self._run_fixed if self._options.sizes else self._model.run

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from graphc.errors import InputError
+from graphc.errors import InputError, MissingPackageError
 from graphc.graph import Graph
 
 
 def run(source: Graph | str, feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """Results by name. source: a graph, which is written as ONNX, or the path of an ONNX file. Raises InputError where ONNX Runtime
-    is not installed or does not take it."""
+    """Results by name. source: a graph, which is written as ONNX, or the path of an ONNX file. Raises MissingPackageError
+    without ONNX Runtime, and InputError where it does not take the model."""
     try:
         ort: Any = import_module("onnxruntime")
     except ImportError as error:
-        raise InputError(f"ONNX Runtime is not installed: {error}", hint="pip install onnxruntime") from None
+        raise MissingPackageError(f"ONNX Runtime is not installed: {error}", hint="pip install onnxruntime") from None
     if isinstance(source, Graph):
         from graphc.frontends.onnx_export import to_onnx
 

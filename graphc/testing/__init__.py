@@ -5,10 +5,12 @@ Needs Hypothesis: pip install 'graphc[testing]'.
 
 from __future__ import annotations
 
+from graphc.errors import MissingPackageError
+
 try:
     import hypothesis  # noqa: F401
 except ImportError as error:
-    raise ImportError("graphc.testing needs Hypothesis: pip install 'graphc[testing]'") from error
+    raise MissingPackageError("tests of operators need Hypothesis", hint="pip install 'graphc[testing]'") from error
 
 from graphc.own import load_file
 from graphc.testing.agreement import agree

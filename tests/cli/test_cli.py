@@ -371,11 +371,11 @@ def test_more_threads_than_cpus_are_a_warning(
 
 
 def test_a_missing_model_is_one_message():
-    assert "no.onnx" in invoke("run", "no.onnx", code=2).output
+    assert "no.onnx" in invoke("run", "no.onnx", code=4).output
 
 
 def test_an_unwritable_output_is_one_message(onnx_model: Path, tmp_path: Path):
-    result = invoke("run", onnx_model, "--output", tmp_path / "none" / "out.npz", "--target", "reference", code=2)
+    result = invoke("run", onnx_model, "--output", tmp_path / "none" / "out.npz", "--target", "reference", code=4)
     assert "out.npz" in result.stderr and "Traceback" not in result.output
 
 
@@ -515,6 +515,8 @@ def test_top_classes_only_of_scores():
         .told("y", np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1))[0]
         .startswith("y[0] top 5: class 5 (5)")
     )
+    assert Classes({}, ["y"]).told("y", np.float32([[0, 1]])) == ["y[0] top 2: class 1 (1), class 0 (0)"]
+    assert Classes({}, ["y"]).told("y", np.zeros((1, 1), np.float32)) == []
     assert Classes({}, ["y"]).told("y", np.zeros((1, 6, 2, 2), np.float32)) == []
     assert Classes({}, ["y"]).told("y", np.zeros((1, 6), np.int64)) == []
 

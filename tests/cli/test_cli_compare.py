@@ -234,3 +234,23 @@ def test_in_bfloat16_some_of_its_steps_are_no_difference(off: float, code: int, 
         assert "first difference: Conv 'net.4.conv'" in said.stderr
     else:
         assert "agree within 0.015625" in said.output and "worst error" in said.output
+
+
+@pytest.mark.parametrize(("helps", "found"), [((), []), (("b",), ["b"])])
+def test_where_nothing_helps_nothing_is_tried_alone(
+    helps: tuple[str, ...], found: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    from graphc.cli import compare
+
+    monkeypatch.setattr(compare, "removable", lambda target: ["a", "b"])
+    monkeypatch.setattr(compare, "stages_of_parts", lambda target: {})
+    tried = []
+
+    def agrees(without: tuple[str, ...]) -> bool:
+        tried.append(without)
+        return any(name in helps for name in without)
+
+    trial = compare.Trial({}, lambda graph, disable: None, ())
+    assert compare.search_remedy(agrees, trial, "cpu") == found
+    assert tried == [("b", "a"), ("b",), ("a",)][: 3 if helps else 1]
+    assert (compare.BEYOND in capsys.readouterr().err) == (not helps)

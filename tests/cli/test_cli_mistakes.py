@@ -97,7 +97,8 @@ def refused(*args: str, code: int = 2) -> str:
     ],
 )
 def test_no_model(command: str, model: str, said: str):
-    assert said in refused(command, model, *WRITING.get(command, []), code=3)
+    code = 4 if "exist" in said or "directory" in said else 3
+    assert said in refused(command, model, *WRITING.get(command, []), code=code)
 
 
 @pytest.mark.usefixtures("folder")
@@ -112,6 +113,14 @@ def test_no_model(command: str, model: str, said: str):
 )
 def test_models_of_other_frameworks(model: str, how: str):
     assert how in invoke("check", model).output
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("command", ["show", "check", "compare", "export", "build", "reduce"])
+def test_a_built_file_has_no_graph(command: str):
+    Path("built.gcm").write_bytes(b"plans")
+    more = {"build": ["-o", "other.gcm"], "reduce": ["small.onnx"]}.get(command, WRITING.get(command, []))
+    assert "'built.gcm' holds plans and no graph" in refused(command, "built.gcm", *more, code=3)
 
 
 @pytest.mark.usefixtures("folder")
@@ -254,7 +263,7 @@ def test_names_of_files_may_be_any_bytes(folder: Path):
     code, error = process("export", model, b"\xfc.onnx", stdout=subprocess.DEVNULL)
     assert (code, error) == (0, "")
     code, error = process("check", b"\xff.yaml", stdout=subprocess.DEVNULL)
-    assert code == 2 and "does not exist" in error
+    assert code == 4 and "does not exist" in error
 
 
 @pytest.mark.parametrize("args", [("show", "m.yaml"), ("run", "m.yaml", "--target", "reference"), ("--help",)])

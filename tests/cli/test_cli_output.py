@@ -83,7 +83,7 @@ def test_what_can_not_be_written_is_refused_before_the_work(name: str, place: st
     else:
         Path(out + suffix).symlink_to(tmp_path / "gone" / "out")
         said = "there is no folder"
-    assert said in invoke(*command(name, model, out), code=2).stderr
+    assert said in invoke(*command(name, model, out), code=4).stderr
 
 
 @pytest.mark.parametrize(

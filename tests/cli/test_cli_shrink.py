@@ -85,12 +85,15 @@ def test_what_is_there_already(model: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "nothing says how the model becomes smaller"),
+        ((), "nothing says how the model becomes smaller\n  name a method: --channels, --low-rank"),
         (("--channels", "2"), "channels must be a number between 0 and 1, not 2.0"),
         (("--low-rank", "nan"), "low_rank must be a relative error"),
         (("--low-rank", "much"), "'much' is not a valid float"),
         (("--sparse", "0.5", "--block", "16"), "a block has rows and columns"),
-        (("--block", "1x16", "--codebook", "4"), "block is the size of what sparse sets to zero"),
+        (
+            ("--block", "1x16", "--codebook", "4"),
+            "--block is the size of what --sparse sets to zero\n  --sparse 0.5 --block 16x1",
+        ),
         (("--codebook", "9"), "codebook must be bits from 1 to 8, not 9"),
         (("--signs", "unary"), "'unary' is not one of 'binary', 'ternary'"),
         (("--signs", "binary", "--codebook", "2"), "not by both"),
@@ -103,6 +106,6 @@ def test_what_is_there_already(model: Path, tmp_path: Path):
 @pytest.mark.usefixtures("model")
 def test_mistakes(args: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    code = 2 if any(word in said for word in ("does not exist", "is not ", "not a ")) else 4
+    code = 2 if any(word in said for word in ("is not ", "not a ")) else 4
     assert said in invoke("shrink", "net.yaml", "s.onnx", *args, code=code).stderr
     assert not (tmp_path / "s.onnx").exists()

@@ -16,7 +16,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from graphc.cli import exits, machine, main
-from graphc.errors import CheckError, DeviceError, InputError, LoadError, Location, OutOfMemoryError, UnsupportedError
+from graphc.errors import (
+    CheckError,
+    DeviceError,
+    InputError,
+    LoadError,
+    Location,
+    MissingPackageError,
+    OutOfMemoryError,
+    UnreachableError,
+    UnsupportedError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -154,7 +164,17 @@ def test_a_problem_says_where_it_is(folder: Path):
     ("args", "code", "kind"),
     [
         (("nope",), exits.USAGE, "UsageError"),
-        (("run", "none.yaml"), exits.USAGE, "UsageError"),
+        (("run", "none.yaml"), exits.INPUT, "InputError"),
+        (("run", "zoo:nothing_of_the_kind"), exits.INPUT, "InputError"),
+        (("run", "m.yaml", "--labels", "none.txt"), exits.INPUT, "InputError"),
+        (("run", "m.yaml", "--output", "none/y.npz"), exits.INPUT, "InputError"),
+        (("run", "m.yaml", "--output", "y.txt"), exits.USAGE, "UsageError"),
+        (("run", "m.yaml", "--import", "none.py"), exits.INPUT, "InputError"),
+        (("run", "m.yaml", "--precision", "fp8"), exits.USAGE, "UsageError"),
+        (("quantize", "m.yaml", "q.onnx", "--data", "none"), exits.INPUT, "InputError"),
+        (("test", "none.py"), exits.INPUT, "InputError"),
+        (("test", "--out", "m.yaml"), exits.INPUT, "InputError"),
+        (("init", "lenet5", "m.yaml"), exits.INPUT, "InputError"),
         (("run", "m.yaml", "--batch", "0"), exits.USAGE, "UsageError"),
         (("run", "m.yaml", "--nope"), exits.USAGE, "UsageError"),
         (("run", "x.npz"), exits.MODEL, "LoadError"),
@@ -167,6 +187,24 @@ def test_errors_are_objects(args: tuple[str, ...], code: int, kind: str):
     found = said(*args, code=code)
     assert list(found) == ["graphc", "command", "exit_code", "error"] and found["error"]["kind"] == kind
     assert found["command"] == (args[0] if args[0] in main.commands else None) and found["error"]["message"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("model", ["m.yaml", LENET])
+def test_the_model_is_told_as_it_is_given(model: str):
+    for args in (("show", model), ("export", model, "e.onnx")):
+        assert said(*args)["model"] == model
+    assert said("show", model)["name"] == model.removeprefix("zoo:").removesuffix(".yaml")
+
+
+def test_every_precision_of_a_backend_can_be_named():
+    from graphc.backends.cpu.options import PRECISIONS as OF_CPU
+    from graphc.backends.cuda.options import PRECISIONS as OF_CUDA
+
+    named = {
+        name: next(p.type for p in main.commands[name].params if p.name == "precision") for name in ("run", "build")
+    }
+    assert set(named["run"].choices) == {*OF_CPU, *OF_CUDA} and set(named["build"].choices) == {*OF_CPU}
 
 
 def test_a_difference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -191,6 +229,8 @@ def test_a_difference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
         (OutOfMemoryError("x"), 5),
         (MemoryError(), 5),
         (DeviceError("x"), 5),
+        (MissingPackageError("x"), 5),
+        (UnreachableError("x"), 5),
         (OSError(28, "No space left on device"), 5),
         (KeyError("x"), 70),
     ],

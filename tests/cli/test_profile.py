@@ -162,7 +162,7 @@ def test_what_a_picture_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "tiny.yaml").write_text(YAML)
     result = CliRunner().invoke(main, ["bench", str(tmp_path / "tiny.yaml"), "--picture", str(tmp_path / "steps.svg")])
     assert (
-        result.exit_code == 3
+        result.exit_code == 5
         and "pip install 'graphc[draw]'" in result.output
         and not (tmp_path / "steps.svg").exists()
     )

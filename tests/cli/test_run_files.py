@@ -115,7 +115,7 @@ def test_results_go_into_one_file(here: Path):
 def test_records_of_files(here: Path):
     Path("broken.png").write_bytes(b"\x89PNG")
     record = json.loads(run("m.onnx", "green.png", "broken.png", "--json", "--top", 1, code=4).stdout)
-    assert record["model"] == "g" and record["failed"] == 1 and record["exit_code"] == 4
+    assert record["model"] == "m.onnx" and record["name"] == "g" and record["failed"] == 1 and record["exit_code"] == 4
     good, bad = record["files"]
     best = good["outputs"][0]["best"]
     assert best[0]["row"] == [0] and best[0]["classes"][0]["label"] == "green" and best[0]["classes"][0]["class"] == 1

@@ -88,5 +88,5 @@ def test_mistakes(options: list[str], said: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("package, suffix", [("pygraphviz", "svg"), ("resvg_py", "png")])
 def test_what_to_install(package: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, package, None)
-    result = invoke(LENET, "--graph", tmp_path / f"net.{suffix}", code=3)
+    result = invoke(LENET, "--graph", tmp_path / f"net.{suffix}", code=5)
     assert "pip install 'graphc[draw]'" in result.output and not any(tmp_path.iterdir())

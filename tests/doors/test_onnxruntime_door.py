@@ -19,6 +19,7 @@ from doors.both import X, outcome
 
 import graphc.onnxruntime as door
 from graphc.errors import GraphcError, GraphcWarning
+from graphc.onnxruntime.failures import InvalidProtobuf
 
 
 def args(nodes: list) -> list:
@@ -369,3 +370,13 @@ def test_install_refuses_where_the_other_is_imported(monkeypatch: pytest.MonkeyP
     assert found is door
     door.uninstall()
     assert "onnxruntime" not in sys.modules
+
+
+def test_what_is_told_of_a_session_names_the_file_and_the_line(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("1,2\n")
+    with pytest.raises(InvalidProtobuf, match=r"t\.csv: .*not an ONNX model"):
+        door.InferenceSession(str(path))
+    with pytest.warns(GraphcWarning, match="CUDAExecutionProvider") as told:
+        door.InferenceSession(models.chain(), providers=["CUDAExecutionProvider"])
+    assert told[0].filename == __file__

@@ -15,7 +15,7 @@ import pytest
 
 import graphc
 from graphc import fleet
-from graphc.errors import GraphcError, InputError
+from graphc.errors import GraphcError, InputError, UnreachableError
 from graphc.fleet.engine import Address, address
 from graphc.fleet.functions import opened
 from graphc.frontends.onnx_export import to_onnx
@@ -154,7 +154,7 @@ def test_dask_brings_the_errors_of_models_and_of_lost_clusters(client, monkeypat
         client.cluster.scale(0)
         while client.nthreads():
             time.sleep(0.01)
-        with pytest.raises(GraphcError, match="no worker is left"):
+        with pytest.raises(UnreachableError, match="no worker is left"):
             list(engine.map(graphc.compile(network(), threads=1), [{"x": INPUTS[0]}]))
         client.cluster.scale(2)
 
@@ -163,5 +163,5 @@ def test_dask_brings_the_errors_of_models_and_of_lost_clusters(client, monkeypat
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("graphc.fleet.dask_engine.ANSWER", 1)
-    with pytest.raises(GraphcError, match="no Dask scheduler answers"), fleet.engine("dask://127.0.0.1:9"):
+    with pytest.raises(UnreachableError, match="no Dask scheduler answers"), fleet.engine("dask://127.0.0.1:9"):
         pass

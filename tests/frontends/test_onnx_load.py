@@ -683,3 +683,13 @@ def test_a_file_names_no_operator_of_the_compilers_own(name: str):
     graph = helper.make_graph([helper.make_node(name, ["x"], ["y"])], "g", [x], [y])
     with pytest.raises(CheckError, match=f"operator '{name}' is not supported"):
         frontends.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
+
+
+def test_an_operator_of_a_domain_of_nobodys_may_be_imported():
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Frob", ["x"], ["y"], domain="org.nobody")], "g", [x], [y])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("org.nobody", 1)]
+    with pytest.raises(
+        CheckError, match=r"operator 'Frob' of domain 'org.nobody' is not supported\n.*--import FILE.py"
+    ):
+        frontends.load(helper.make_model(graph, opset_imports=opsets))

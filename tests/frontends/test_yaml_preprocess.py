@@ -14,7 +14,7 @@ from PIL import Image
 import graphc
 from graphc.backends.reference import run
 from graphc.cli import main
-from graphc.errors import GraphcError, InputError
+from graphc.errors import GraphcError, InputError, MissingPackageError
 from graphc.frontends.onnx_export import to_onnx
 from graphc.frontends.onnx_load import load_onnx
 from graphc.frontends.yaml_load import check, load_yaml, loads_yaml
@@ -333,6 +333,6 @@ def test_formats_of_pictures():
 def test_what_is_said_where_pillow_is_missing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(
-        InputError, match=r"Pillow, which reads pictures, is not installed\n  pip install 'graphc\[images\]'"
+        MissingPackageError, match=r"Pillow, which reads pictures, is not installed\n  pip install 'graphc\[images\]'"
     ):
         decode(b"")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.backends.cuda.codegen.arch import Arch
-from graphc.errors import UnsupportedError
+from graphc.errors import MissingPackageError
 
 OLDEST_NUMBA_CUDA = (0, 30)
 REMEDY = "pip install 'graphc[cuda]'"
@@ -41,7 +41,7 @@ def nvvm_ir(function: Callable[..., None], signature: Any, arch: Arch = (9, 0), 
     Functions that the kernel calls (`cuda.jit(device=True)`) have lines of their own only where their decorator says
     `lineinfo=True`.
 
-    Raises UnsupportedError without numba-cuda, and numba-cuda's errors for functions that it can't compile.
+    Raises MissingPackageError without numba-cuda, and numba-cuda's errors for functions that it can't compile.
     """
     compiler, dispatcher, nvvm = _numba_cuda()
     with _lock, _device(dispatcher, arch):
@@ -52,7 +52,7 @@ def nvvm_ir(function: Callable[..., None], signature: Any, arch: Arch = (9, 0), 
 
 
 def require_numba_cuda() -> None:
-    """Raises UnsupportedError where kernels can't be compiled."""
+    """Raises MissingPackageError where kernels can't be compiled."""
     _numba_cuda()
 
 
@@ -61,12 +61,12 @@ def _numba_cuda() -> tuple[ModuleType, ModuleType, ModuleType]:
     try:
         found = version("numba-cuda")
     except PackageNotFoundError:
-        raise UnsupportedError("CUDA kernels need numba-cuda, which is not installed", hint=REMEDY) from None
+        raise MissingPackageError("CUDA kernels need numba-cuda, which is not installed", hint=REMEDY) from None
     own = _numbers(found)
     if own < OLDEST_NUMBA_CUDA:
-        raise UnsupportedError(f"CUDA kernels need numba-cuda 0.30 or newer, and this is {found}", hint=REMEDY)
+        raise MissingPackageError(f"CUDA kernels need numba-cuda 0.30 or newer, and this is {found}", hint=REMEDY)
     if own == OLDEST_NUMBA_CUDA and _numbers(np.__version__) >= FIRST_NUMPY_WITHOUT:
-        raise UnsupportedError(
+        raise MissingPackageError(
             f"numba-cuda {found} compiles nothing beside NumPy {np.__version__}",
             hint=f"{REMEDY}, or pip install 'numpy<2.5'",
         )
@@ -75,7 +75,7 @@ def _numba_cuda() -> tuple[ModuleType, ModuleType, ModuleType]:
         from numba.cuda.core import inline_closurecall, targetconfig
         from numba.cuda.cudadrv import nvvm
     except ImportError as error:
-        raise UnsupportedError(f"numba-cuda {found} can't be imported: {error}", hint=REMEDY) from error
+        raise MissingPackageError(f"numba-cuda {found} can't be imported: {error}", hint=REMEDY) from error
     inline_closurecall.copy = SimpleNamespace(copy=copy.copy, deepcopy=_copy_of_block)
     targetconfig.TargetConfig.values = _options
     return compiler, dispatcher, nvvm

@@ -17,7 +17,7 @@ from graphc.backends.cuda.codegen.arch import Arch
 from graphc.backends.cuda.codegen.build import compilers, cubin_cache, device_code
 from graphc.backends.cuda.codegen.compiler import REMEDY, DeviceCode, require_numba_cuda
 from graphc.backends.cuda.kernel import Code, code_of
-from graphc.errors import UnsupportedError
+from graphc.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from graphc.backends.cuda.codegen.figures import Card
@@ -51,7 +51,7 @@ class Cubin:
 def cubin_of(kernel: Kernel, arch: Arch, cache: bool = True) -> Cubin:
     """From the cache, or compiled now. What other versions of the compilers have made serves where there are none.
 
-    Raises UnsupportedError where the packages that compile are missing, and the code is not in the cache.
+    Raises MissingPackageError where the packages that compile are missing, and the code is not in the cache.
     """
     kept, spec = cubin_cache(cache), f"{arch} {kernel.spec}"
     blob = kept.get(kernel.symbol, spec)
@@ -73,7 +73,7 @@ def _can_compile() -> bool:
         require_numba_cuda()
         _libdevice()
         _ptxas()
-    except UnsupportedError:
+    except MissingPackageError:
         return False
     return find_spec("cuda.bindings.nvvm") is not None
 
@@ -116,7 +116,7 @@ def _ptx(code: DeviceCode, arch: str) -> tuple[str, str]:
     try:
         from cuda.bindings import nvvm
     except ImportError:
-        raise UnsupportedError("compiling for a GPU needs libNVVM, which is not installed", hint=REMEDY) from None
+        raise MissingPackageError("compiling for a GPU needs libNVVM, which is not installed", hint=REMEDY) from None
     options = [f"-arch={arch}"]
     program = nvvm.create_program()
     try:
@@ -145,7 +145,7 @@ def _ptx(code: DeviceCode, arch: str) -> tuple[str, str]:
 def _libdevice() -> bytes:
     found = [p for root in _nvidia() for p in root.glob("*/nvvm/libdevice/libdevice.10.bc")]
     if not found:
-        raise UnsupportedError("compiling for a GPU needs libdevice, which is not installed", hint=REMEDY)
+        raise MissingPackageError("compiling for a GPU needs libdevice, which is not installed", hint=REMEDY)
     return found[0].read_bytes()
 
 
@@ -176,5 +176,5 @@ def _ptxas() -> str:
     found = [p for root in _nvidia() for p in root.glob("*/bin/ptxas")]
     path = str(found[0]) if found else shutil.which("ptxas")
     if path is None:
-        raise UnsupportedError("compiling for a GPU needs ptxas, which is not installed", hint=REMEDY)
+        raise MissingPackageError("compiling for a GPU needs ptxas, which is not installed", hint=REMEDY)
     return path

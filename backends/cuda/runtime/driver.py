@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from graphc.errors import DeviceError, OutOfMemoryError, UnsupportedError
+from graphc.errors import DeviceError, MissingPackageError, OutOfMemoryError, UnsupportedError
 
 REMEDY = "pip install 'graphc[cuda]', or cuda-bindings alone where kernels were compiled ahead"
 OLDEST_DRIVER = 12_000  # CUDA 12.0: what cubins of the first architectures that are compiled for want
@@ -23,7 +23,7 @@ def driver() -> ModuleType:
     try:
         from cuda.bindings import driver as bindings
     except ImportError:
-        raise UnsupportedError("running on a GPU needs cuda-bindings, which is not installed", hint=REMEDY) from None
+        raise MissingPackageError("running on a GPU needs cuda-bindings, which is not installed", hint=REMEDY) from None
     try:
         status = bindings.cuInit(0)[0]
     except RuntimeError as error:  # its library is not there
