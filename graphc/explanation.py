@@ -8,10 +8,9 @@ from html import escape
 
 from graphc.lower.memory import ArenaPlan, Lifetime, draw
 from graphc.report import STEPS, Pending, Plan, rows_of
-from graphc.tables import text_table
+from graphc.tables import WIDTH, text_table
 from graphc.words import many, seconds
 
-WIDTH = 100  # characters of a line, where nobody says another
 MARGIN = 12  # beside the picture of the memory
 
 

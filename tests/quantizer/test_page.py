@@ -64,11 +64,11 @@ def test_the_snippets_run(folder: Path):
 def test_every_option_is_told():
     options = {name for p in main.commands["quantize"].params for name in p.opts if name.startswith("--")}
     others = {
+        "--import",
         "--param",
         "--net",
         "--no-preprocess",
         "--threads",
-        "--force",
         "--json",
         "--percentile",
     }  # as of other commands, or in a table

@@ -61,7 +61,7 @@ def test_the_snippets_run(folder: Path):
 
 def test_every_option_is_told():
     options = {name for p in main.commands["shrink"].params for name in p.opts if name.startswith("--")}
-    others = {"--param", "--net", "--no-preprocess", "--threads", "--force", "--json"}  # as of other commands
+    others = {"--import", "--param", "--net", "--no-preprocess", "--threads", "--json"}  # as of other commands
     assert [name for name in sorted(options - others) if f"`{name}" not in TEXT and f" {name}" not in TEXT] == []
 
 
