@@ -80,7 +80,7 @@ def _steps(plan: Plan, width: int) -> list[str]:
 def _fusion(plan: Plan, width: int) -> list[str]:
     fused = sum(note.applied for note in plan.notes)
     refused = [(note.node, note.reason) for note in plan.notes if not note.applied]
-    lines = [f"fusion: {fused} nodes went into the kernel of a neighbour, {len(refused)} did not"]
+    lines = [f"fusion: {many(fused, 'node')} went into the kernel of a neighbour, {len(refused)} did not"]
     return lines + ([text_table(("node", "+not fused because"), refused, width=width)] if refused else [])
 
 

@@ -141,7 +141,7 @@ def test_models_of_other_frameworks(model: str, how: str):
         ("--nope", "No such option"),
         ("--stop-after bound:nope", "no pass is named 'nope'"),
         ("--stop-after=", "no pass is named ''"),
-        ("--input none.npy", "no file 'none.npy'"),
+        ("--input none.npy", "no file or folder 'none.npy'"),
         ("another.yaml", "unexpected extra argument"),
     ],
 )
@@ -153,9 +153,9 @@ def test_wrong_options(options: str, said: str):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("none.npy", "no file 'none.npy'"),
-        ("x=none.npy", "no file 'none.npy'"),
-        ("x=", "no file ''"),
+        ("none.npy", "no file or folder 'none.npy'"),
+        ("x=none.npy", "no file or folder 'none.npy'"),
+        ("x=", "no file or folder ''"),
         ("-", "there is nothing on stdin"),
         ("z=ok.npy", "the model has no input 'z'"),
         ("z=ones", "the model has no input 'z'"),
