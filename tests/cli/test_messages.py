@@ -16,7 +16,7 @@ from graphc.cli import main
 from graphc.errors import InputError
 from graphc.pictures import SUFFIXES, decode
 from graphc.remedies import remedy
-from graphc.types import DType, TensorType
+from graphc.types import TensorType
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = "graphc: 1\ninputs: {x: [rows, 2]}\nnet: [{mean: {axis: 1, keepdims: true}}]\noutputs: {y: last}\n"
@@ -93,7 +93,7 @@ def test_a_number_for_a_picture():
 
 
 def test_dims_that_differ():
-    want = TensorType(DType("float32"), (1, 3, 5, 5))
+    want = TensorType("float32", (1, 3, 5, 5))
     assert remedy(np.zeros((1, 3, 4, 5)), want).startswith("dim 2 differs;")
     assert remedy(np.zeros((1, 3, 4, 4)), want).startswith("dims 2, 3 differ;")
 
