@@ -31,19 +31,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def said(*args: str, code: int = 4, input: bytes | None = None) -> str:
+def said(*args: str, code: int = 4, stdin: bytes | None = None) -> str:
     """What a command prints on stdout and stderr."""
-    result = CliRunner().invoke(main, args, input=input)
+    result = CliRunner().invoke(main, args, input=stdin)
     assert result.exit_code == code, result.output
     return result.output
 
 
-def run(*args: str, code: int = 4, input: bytes | None = None) -> str:
-    return said("run", *args, "--target", "reference", code=code, input=input)
+def run(*args: str, code: int = 4, stdin: bytes | None = None) -> str:
+    return said("run", *args, "--target", "reference", code=code, stdin=stdin)
 
 
 def test_text_on_stdin_that_is_nothing():
-    assert "stdin is no picture, sound, array, or table with rows" in run("pictures.yaml", "-", input=b"hello\n")
+    assert "stdin is no picture, sound, array, or table with rows" in run("pictures.yaml", "-", stdin=b"hello\n")
 
 
 def test_files_are_counted_and_not_rows():
