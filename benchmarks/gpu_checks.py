@@ -43,8 +43,9 @@ def samples(name: str) -> Iterator[Any]:
     """Uses of an operator, as the tests have them: every case, and the first one in every dtype."""
     if str(TESTS) not in sys.path:
         sys.path.insert(0, str(TESTS))
-    from strategies import cases, use_of
     from suite import OPS, as_inputs, uses_of
+
+    from graphc.testing import cases, use_of
 
     op = OPS[name]
     yield from uses_of(name)

@@ -215,6 +215,8 @@ def tensor(
         array = array_of(a)
     except UNREADABLE as error:
         raise InputError(f"{what} can't be made an array: {error}", hint="give a NumPy array") from None
+    if type(array) is not np.ndarray and np.any(getattr(array, "mask", False)):
+        raise InputError(f"{what} has masked elements, of which a network knows nothing", hint="fill them: x.filled(0)")
     if not hasattr(a, "dtype") and want not in (None, array.dtype) and array.dtype.kind in "biuf":
         assert want is not None
         array = _exactly(what, a, array, want)

@@ -155,14 +155,14 @@ def reopened(content: Content, settings: Mapping[str, Any]) -> Model:
     """The process's model of a source that was pickled, compiled where there is none. Raises LoadError where a file is not there."""
     from graphc import pickled
 
-    return pickled.the_one(content, settings, lambda: compile(content.source(), **settings))
+    return pickled.the_one(content.key, settings, lambda: compile(content.source(), **settings))
 
 
 def reduced(model: Model, content: Content, settings: Mapping[str, Any]) -> tuple[Callable[..., Model], tuple]:
     """What `__reduce__` gives for a model of this source."""
     from graphc import pickled
 
-    pickled.note(model, content, settings)
+    pickled.note(model, content.key, settings)
     return reopened, (content, dict(settings))
 
 

@@ -102,7 +102,11 @@ def check_results(out: Sequence[np.ndarray | None], results: Sequence[tuple[str,
     """Raises InputError for an array that does not fit its result, of that name and type."""
     for a, (name, t) in zip(out, results):
         if a is not None and (a.shape != t.shape or a.dtype != t.dtype):
-            actual, hint = TensorType(a.dtype, a.shape), "make it with numpy.empty(shape, dtype) of the result's type"
+            actual, hint = (
+                str(TensorType(a.dtype, a.shape)),
+                "make it with numpy.empty(shape, dtype) of the result's type",
+            )
+            actual += "" if a.dtype.isnative else " of swapped bytes"
             raise InputError(f"the array for output '{name}' is {actual}, the result is {t}", hint=hint)
 
 

@@ -13,9 +13,10 @@ from importlib import import_module
 
 from graphc.documents import Stamp, stamp_of
 from graphc.errors import GraphcWarning
-from graphc.store import open_store
+from graphc.store import is_store, open_store
 
 GROUP = "graphc.operators"
+METADATA = (".dist-info", ".egg-info", ".egg-link")
 
 
 @lru_cache(maxsize=1)
@@ -30,8 +31,9 @@ def load_installed() -> None:
 
 
 def _entry_points() -> list[tuple[str, str]]:
-    """(name, module) of each. Looking through all packages takes tens of milliseconds, so what was found is remembered."""
-    store = open_store()
+    """(name, module) of each. Looking through all packages takes tens of milliseconds, so what was found is remembered, where there
+    are kept models already: who wants no cache gets no folder."""
+    store = open_store() if is_store() else None
     found = _scan() if store is None else store.remembered(f"{GROUP} {sys.path}", _stamp, _scan)
     return [(name, module) for name, module in json.loads(found)]
 
@@ -43,13 +45,14 @@ def _scan() -> str:
 
 
 def _stamp() -> Stamp:
-    """What changes when a package is installed, or removed."""
-    stamps: list[tuple[str, Stamp]] = []
+    """What changes when a package is installed, or removed: the folders of their metadata. Others change for many reasons."""
+    stamps: list[tuple[str, str, Stamp]] = []
     for folder in dict.fromkeys(sys.path):
         try:
-            stamps.append((folder, stamp_of(os.stat(folder or "."))))
+            with os.scandir(folder or ".") as entries:
+                stamps += [(folder, e.name, stamp_of(e.stat())) for e in entries if e.name.endswith(METADATA)]
         except OSError:
             continue
-    text = repr(stamps).encode("utf-8", "surrogateescape")
-    last = max((max(stamp[1:3]) for _, stamp in stamps), default=0)
+    text = repr(sorted(stamps)).encode("utf-8", "surrogateescape")
+    last = max((max(stamp[1:3]) for *_, stamp in stamps), default=0)
     return [len(stamps), last, last, int.from_bytes(hashlib.sha256(text).digest(), "big")]

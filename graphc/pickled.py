@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 from graphc.executable import PLANNING
 
 if TYPE_CHECKING:
-    from graphc.contents import Content
     from graphc.model import Model
 
 HELD = 4  # models that stay though nobody holds them, so that the next task finds its model
@@ -19,9 +18,9 @@ _models: WeakValueDictionary[tuple, Model] = WeakValueDictionary()
 _held: OrderedDict[tuple, Model] = OrderedDict()  # the last used last
 
 
-def the_one(content: Content, settings: Mapping[str, Any], make: Callable[[], Model]) -> Model:
-    """The process's model of this source and these arguments of `graphc.compile`. Raises what `make` raises."""
-    key = _key(content, settings)
+def the_one(source: tuple, settings: Mapping[str, Any], make: Callable[[], Model]) -> Model:
+    """The process's model of this source, which its key tells, and these arguments. Raises what `make` raises."""
+    key = _key(source, settings)
     with PLANNING:
         model = _models.get(key)
         if model is None:
@@ -33,11 +32,17 @@ def the_one(content: Content, settings: Mapping[str, Any], make: Callable[[], Mo
     return model
 
 
-def note(model: Model, content: Content, settings: Mapping[str, Any]) -> None:
+def note(model: Model, source: tuple, settings: Mapping[str, Any]) -> None:
     """A model that is pickled here is the one, unless there is another."""
     with PLANNING:
-        _models.setdefault(_key(content, settings), model)
+        _models.setdefault(_key(source, settings), model)
 
 
-def _key(content: Content, settings: Mapping[str, Any]) -> tuple:
-    return *content.key, repr(sorted(settings.items()))
+def forget() -> None:
+    """Let go of the models that nobody else holds, and of their memory."""
+    with PLANNING:
+        _held.clear()
+
+
+def _key(source: tuple, settings: Mapping[str, Any]) -> tuple:
+    return *source, repr(sorted(settings.items()))

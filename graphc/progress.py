@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,7 +27,11 @@ def chosen(progress: Progress | bool | None) -> Progress | None:
     graphc-runtime does not require; with False nobody."""
     if callable(progress):
         return progress
-    return Bar(sys.stderr) if progress is not False and wanted(sys.stderr) and find_spec("rich") else None
+    if progress is False or not wanted(sys.stderr):
+        return None
+    from importlib.util import find_spec
+
+    return Bar(sys.stderr) if find_spec("rich") else None
 
 
 class Bar:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.dtypes import is_float
 from graphc.types import Sym, TensorType, dtype_name
 
 
@@ -33,6 +32,8 @@ def remedy(a: np.ndarray, want: TensorType) -> str:
 
 def conversion(a: np.ndarray, dtype: np.dtype, want: TensorType | None) -> str:
     """Of an array of another dtype. want: the type, where its shape is known."""
+    from graphc.dtypes import is_float
+
     step = None if want is None or _takes(want, a.shape) else _step(a.shape, want)
     behind = f"{step[0]} ({step[1]})" if step else ""
     how = f"convert it: x.astype('{'str' if dtype.kind == 'O' else dtype_name(dtype)}'){behind}"

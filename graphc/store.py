@@ -21,6 +21,7 @@ from pathlib import Path
 
 from graphc.documents import (
     Stamp,
+    cache_dir,
     content_digest,
     digest_of,
     forgiven,
@@ -159,6 +160,14 @@ def _store(root: Path) -> Store | None:
         if error.errno is None:  # of `own_folder`
             warnings.warn(f"plans in {root} are not used: {error}", GraphcWarning, stacklevel=5)
         return None
+
+
+def is_store() -> bool:
+    """Is the folder there?"""
+    try:
+        return (cache_dir() / "models").is_dir()
+    except (OSError, RuntimeError):
+        return False
 
 
 def open_store() -> Store | None:

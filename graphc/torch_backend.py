@@ -125,6 +125,8 @@ class Captured:
         for t in tensors:
             if not t.is_cpu or t.layout is not torch.strided:
                 return f"a tensor is on device '{t.device}' with layout {t.layout}; graphc takes dense ones on the CPU"
+            if t.is_complex():
+                return "a tensor is complex"
         return self.unsure
 
     def _compiled(self, args: Sequence[Any]) -> tuple[graphc.Model, tuple[str, ...]]:
@@ -240,6 +242,8 @@ def _outputs(gm: torch.fx.GraphModule, arguments: Sequence[Argument]) -> tuple[l
             number = isinstance(fake, (int, torch.SymInt)) and not isinstance(fake, bool)
             if not number and not isinstance(fake, torch.Tensor):
                 unsure = f"one of its results is {type(fake).__name__}"
+            elif not number and fake.is_complex():  # the exporter makes it pairs of floats
+                unsure = "one of its results is complex"
             of = storages.get(_storage(fake)) if isinstance(fake, torch.Tensor) else None
             view = None
             if of is not None:
@@ -320,7 +324,11 @@ def _unsupported(error: BaseException) -> UnsupportedError:
 
 # --- tensors and arrays of the same memory ------------------------------------------------------------------------------
 _RAW = {
-    torch.bfloat16: ("bfloat16", torch.int16)
+    torch.bfloat16: ("bfloat16", torch.int16),
+    torch.float8_e4m3fn: ("float8_e4m3fn", torch.uint8),
+    torch.float8_e4m3fnuz: ("float8_e4m3fnuz", torch.uint8),
+    torch.float8_e5m2: ("float8_e5m2", torch.uint8),
+    torch.float8_e5m2fnuz: ("float8_e5m2fnuz", torch.uint8),
 }  # types that NumPy has from ml_dtypes only, and what carries their bits
 _TENSORS = {name: (dtype, raw) for dtype, (name, raw) in _RAW.items()}
 
@@ -339,5 +347,5 @@ def to_tensor(a: np.ndarray) -> torch.Tensor:
     """Of the array's memory."""
     found = _TENSORS.get(a.dtype.name)
     if found is not None:
-        return torch.from_numpy(a.view(np.int16)).view(found[0])
+        return torch.from_numpy(a.view(np.int16 if a.itemsize == 2 else np.uint8)).view(found[0])
     return torch.from_numpy(a)

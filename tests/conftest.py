@@ -14,6 +14,8 @@ from hypothesis import settings
 from targets import CUDA, WITHOUT_CUDA
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # `benchmarks`; last, so that graphc is the installed one
+from graphc import own  # noqa: E402
+
 settings.register_profile("machines that do other things", deadline=None)
 settings.load_profile("machines that do other things")
 
@@ -44,6 +46,16 @@ def _needs_cuda(item: pytest.Item) -> bool:
     return item.get_closest_marker("cuda") is not None or any(
         isinstance(p, str) and p.partition(":")[0] == "cuda" for p in parameters
     )
+
+
+@pytest.fixture(autouse=True)
+def own_operators() -> Iterator[None]:
+    """Operators that a test registers are no part of what the plans of others follow from."""
+    parts, files = [*own.PARTS], dict(own.FILES)
+    yield
+    own.PARTS[:] = parts
+    own.FILES.clear()
+    own.FILES.update(files)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,7 +31,7 @@ PIECE = 4 << 20  # bytes
 
 
 class Container:
-    """An open file. `header` is what its writer said."""
+    """An open file. `header` is what its writer said, `digest` that of the header, with which those of all parts are."""
 
     def __init__(self, path: Path) -> None:
         """Raises LoadError for a file that is none, or is damaged; OSError."""
@@ -47,6 +47,7 @@ class Container:
         text = self._file.read(min(length, actual))
         if hashlib.sha256(text).digest() != digest:
             raise damaged(path, "its header is not what was written")
+        self.digest = digest.hex()
         self.header: dict[str, Any] = json.loads(text)
         self._parts: dict[str, tuple[int, int, str]] = self.header["parts"]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from graphc import pickled
 from graphc.artefact.abi import abi, version
 from graphc.artefact.container import Container
 from graphc.backend import Request, whole_number
@@ -40,12 +41,29 @@ if TYPE_CHECKING:
 
 def load(path: str | os.PathLike[str], threads: int | None = None, target: str | None = None) -> Shipped:
     """See `graphc.load`."""
-    file = _opened(Path(path))
-    most = whole_number("threads", threads, MAX_THREADS) or cpu_count()
-    model = Shipped(file, _chosen(file, target), most, target)
+    return _shipped(_opened(Path(path)), threads, target)
+
+
+def _shipped(file: Container, threads: int | None, target: str | None) -> Shipped:
+    model = Shipped(file, threads, target)
     if all(s.is_static for s in model.inputs):
         model.prepare()
     return model
+
+
+def reopened(path: str, digest: str, threads: int | None, target: str | None) -> Model:
+    """What a pickle calls: the process's model of the file. Raises LoadError where it is not there, or is another."""
+
+    def make() -> Shipped:
+        file = _opened(Path(path))
+        if file.digest != digest:
+            raise LoadError(
+                f"'{path}' is not what it was when a model that is read from it was pickled",
+                hint="put the file there as it was",
+            )
+        return _shipped(file, threads, target)
+
+    return pickled.the_one((path, digest), {"threads": threads, "target": target}, make)
 
 
 def _opened(path: Path) -> Container:
@@ -227,10 +245,14 @@ class _Kept(Compilation):
 class Shipped(Model):
     """A model from a file that `graphc build` wrote. It has plans for the shapes that it was built for, and no graph."""
 
-    def __init__(self, file: Container, part: Mapping[str, Any], threads: int, target: str | None) -> None:
-        self._arguments_of_load = os.path.abspath(file.path), threads, target
-        super().__init__(_Kept(file, part, threads), {"target": part["target"]})
+    def __init__(self, file: Container, threads: int | None, target: str | None) -> None:
+        self._origin = os.path.abspath(file.path), file.digest
+        self._settings = {"threads": threads, "target": target}
+        most = whole_number("threads", threads, MAX_THREADS) or cpu_count()
+        part = _chosen(file, target)
+        super().__init__(_Kept(file, part, most), {"target": part["target"]})
 
     def __reduce__(self) -> tuple:
-        """Pickles the path of the file."""
-        return load, self._arguments_of_load
+        """Pickles the path of the file, and its digest."""
+        pickled.note(self, self._origin, self._settings)
+        return reopened, (*self._origin, *self._settings.values())

@@ -83,7 +83,7 @@ def _telling_warnings() -> Iterator[None]:
         else:
             others(message, category, *rest, **named)
 
-    warnings.showwarning = tell  # type: ignore[assignment]
+    warnings.showwarning = tell
     try:
         yield
     finally:

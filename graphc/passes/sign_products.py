@@ -10,6 +10,7 @@ each row, which is 0 or NaN.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product as every_choice
 
 import numpy as np
@@ -21,6 +22,7 @@ from graphc.passes.rewrite import Rewrite, Skip, Sweep
 sign_products = Rewrite("sign_products", makes="SignProduct")
 
 MOST_VALUES = 4  # that are followed through the graph
+MOST_CHOICES = 256  # of values of a node's operands
 DEEPEST = 24  # nodes between a product and what makes its signs
 LEAST_DEPTH, LEAST_COLUMNS = 64, 16  # below, to make bits takes what is saved
 SOME = 64  # elements of a constant that tell whether it may have few values
@@ -78,8 +80,18 @@ def _step(values: frozenset[float]) -> float | None:
     return found.pop() if len(found) == 1 and math.isfinite(next(iter(found))) else None
 
 
-def values_of(v: Value, sweep: Sweep, depth: int = DEEPEST) -> frozenset[float] | None:
-    """All values that the elements of v may have; None where they are not known to be few."""
+Found = dict[Value, frozenset[float] | None]
+
+
+def values_of(v: Value, sweep: Sweep, depth: int = DEEPEST, seen: Found | None = None) -> frozenset[float] | None:
+    """All values that the elements of v may have; None where they are not known to be few. seen: what was found of others."""
+    seen = {} if seen is None else seen
+    if v not in seen:
+        seen[v] = _values_of(v, sweep, depth, seen)
+    return seen[v]
+
+
+def _values_of(v: Value, sweep: Sweep, depth: int, seen: Found) -> frozenset[float] | None:
     if v.is_const:
         return _few(v.data.reshape(-1)) if v.data.dtype.kind in "bif" else None
     if v.type is not None and v.dtype == np.bool_:
@@ -89,20 +101,24 @@ def values_of(v: Value, sweep: Sweep, depth: int = DEEPEST) -> frozenset[float] 
         return None
     name = node.op.name
     if name in MOVES:
-        return values_of(node.inputs[0], sweep, depth - 1)
-    found = [values_of(x, sweep, depth - 1) for x in node.operands]
+        return values_of(node.inputs[0], sweep, depth - 1, seen)
+    found = [values_of(x, sweep, depth - 1, seen) for x in node.operands]
     known = [few for few in found if few is not None]
     whole = len(known) == len(found) == len(node.inputs)
     if name in CHOOSES:
         return _few(np.array([x for few in known[CHOOSES[name] :] for x in few])) if whole else None
     if name == "Sign" and not whole:
         return frozenset((-1.0, 0.0, 1.0, math.nan)) if v.dtype.kind == "f" else frozenset((-1.0, 0.0, 1.0))
-    if not node.op.elementwise or not whole:
+    if not node.op.elementwise or not whole or not 0 < math.prod(map(len, known)) <= MOST_CHOICES:
         return None
-    choices = np.array(list(every_choice(*known))).T
+    return _few(np.concatenate([_of_choice(node, choice) for choice in every_choice(*known)]))
+
+
+def _of_choice(node: Node, values: Sequence[float]) -> np.ndarray:
+    """[1]: the node's result of operands of one element each. They keep their ranks: some operands must be one number."""
+    operands = [np.full((1,) * x.type.rank, value).astype(x.dtype) for x, value in zip(node.operands, values)]
     with np.errstate(all="ignore"):
-        operands = [np.asarray(c).astype(x.dtype) for c, x in zip(choices, node.operands)]
-        return _few(node.op.reference(*operands, **node.attrs))
+        return np.asarray(node.op.reference(*operands, **node.attrs)).reshape(-1)
 
 
 def _few(values: np.ndarray) -> frozenset[float] | None:

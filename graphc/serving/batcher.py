@@ -62,13 +62,19 @@ class Batcher:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Inputs by position or name, as of the model; its results. Waits for them, and before for a place to wait in. Raises
-        InputError for inputs that do not fit, and what the model raises."""
+        InputError for inputs that do not fit, and what the model raises; GraphcError in a callback of a future, for which it would
+        wait for ever."""
+        self._require_other_thread()
         return self.submit(*args, **kwargs).result()
 
     def submit(self, *args: Any, **kwargs: Any) -> Future:
         """The same as a future. Waits where max_waiting requests wait already."""
         request = self._request(args, kwargs)
-        self._waiting.room.enter().result()
+        admitted = self._waiting.room.enter()
+        if not admitted.done() and threading.current_thread() is self._thread:
+            admitted.cancel()
+            self._require_other_thread()
+        admitted.result()
         return self._put(request)
 
     async def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,6 +115,14 @@ class Batcher:
 
     def __reduce__(self) -> tuple:
         raise TypeError("a batcher can be neither copied nor pickled: it has a thread; pickle its model")
+
+    def _require_other_thread(self) -> None:
+        """Raises GraphcError on the thread that runs batches, which calls the callbacks of futures."""
+        if threading.current_thread() is self._thread:
+            raise GraphcError(
+                "a callback of a future would wait for the thread that it runs on",
+                hint="call it in a thread of your own",
+            )
 
     def _request(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Request:
         if self._process != os.getpid():  # nobody would ever answer

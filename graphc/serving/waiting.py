@@ -32,7 +32,7 @@ class Room:
 
     def __init__(self, places: int) -> None:
         self._free, self._coming = places, deque[Future]()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may close a batcher on the thread that is here
         self._error: Exception | None = None
 
     def enter(self) -> Future[None]:

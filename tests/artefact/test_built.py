@@ -13,6 +13,7 @@ from nets import convnet, transformer
 from scripts import ROOT, run_script
 
 import graphc
+from graphc import pickled
 from graphc.artefact import abi, container, load
 from graphc.backends.cpu.hardware import cpu_flags
 from graphc.errors import GraphcError, InputError, LoadError, UnsupportedError
@@ -69,14 +70,25 @@ def test_where_there_are_no_files_without_a_name(built: Path, monkeypatch: pytes
     assert graphc.load(built)(PICTURES).shape == (5, 10)
 
 
-def test_a_model_of_fixed_shapes_is_ready_when_loaded(tmp_path: Path) -> None:
+def test_a_model_of_fixed_shapes_is_ready_when_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     b = Builder("doubled")
     b_x = b.input("x", "float32", (3,))
     graphc.build(b.build({"y": b.add("Add", b_x, b_x)}), tmp_path / "m.gcm")
     model = graphc.load(tmp_path / "m.gcm")
     assert "1 plan" in repr(model)
     assert model(np.float32([1, 2, 3])).tolist() == [2, 4, 6]
-    assert pickle.loads(pickle.dumps(model))(np.float32([1, 2, 3])).tolist() == [2, 4, 6]
+    data = pickle.dumps(model)
+    assert pickle.loads(data) is model and len(data) < 1000
+
+    graphc.build(b.build({"y": b.add("Mul", b_x, b_x)}), tmp_path / "m.gcm")
+    assert model(np.float32([1, 2, 3])).tolist() == [2, 4, 6]
+    for held in ("_models", "_held"):  # as in another process
+        monkeypatch.setattr(pickled, held, type(getattr(pickled, held))())
+    with pytest.raises(LoadError, match="is not what it was"):
+        pickle.loads(data)
+    (tmp_path / "m.gcm").unlink()
+    with pytest.raises(LoadError, match="No such file"):
+        pickle.loads(data)
 
 
 @pytest.mark.parametrize("graph, shape", [(convnet(), (2, 3, 28, 28)), (transformer(), (2, 7, 32))])

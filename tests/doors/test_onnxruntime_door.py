@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from doors import models
+from doors import door_models as models
 from doors.both import X, outcome
 
 import graphc.onnxruntime as door

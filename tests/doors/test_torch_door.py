@@ -191,9 +191,25 @@ def test_views_of_other_elements():
     assert x.tolist() == [1, 1, 1]
 
 
+def test_complex_numbers_are_pytorchs():
+    for function, x in (
+        (lambda x: torch.complex(x, x + 1), torch.randn(3)),
+        (lambda x: torch.view_as_real(x) * 2, torch.randn(3, dtype=torch.complex64)),
+    ):
+        with pytest.warns(GraphcWarning, match="is complex"):
+            agree(function, (x,))
+
+
+def test_small_floats():
+    agree(lambda x: x.float() * 2, (torch.randn(3, 4).to(torch.float8_e4m3fn),))
+    x = torch.randn(3, 4)
+    small = compiled(lambda x: (x * 2).to(torch.float8_e5m2))(x)
+    assert torch.equal(small.float(), (x * 2).to(torch.float8_e5m2).float())
+
+
 def test_unsupported_operators_are_named():
     def values(x: Any) -> Any:
-        return torch.linalg.eigvals(x)
+        return torch.linalg.eigvals(x).abs()
 
     with pytest.raises(UnsupportedError, match="operator 'aten.linalg_eig' of PyTorch has no form in ONNX") as caught:
         compiled(values)(torch.eye(3))

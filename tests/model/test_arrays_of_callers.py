@@ -204,3 +204,9 @@ def test_a_picture_of_bytes_gets_both_remedies():
         "and divide by 255 where the model was trained on 0 to 1"
     )
     assert model(x.astype("float32").transpose(0, 3, 1, 2) / 255).shape == (1, 3, 8, 9)
+
+
+def test_masked_elements_are_refused(model: Model) -> None:
+    np.testing.assert_array_equal(model(np.ma.array(np.ones((1, 3), F32))), np.full((1, 3), 2))  # none is
+    with pytest.raises(InputError, match=r"'x' has masked elements[^$]*filled"):
+        model(np.ma.array(np.ones((1, 3), F32), mask=[[0, 1, 0]]))

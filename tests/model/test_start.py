@@ -22,7 +22,8 @@ MODULES = """
     graphc.lower.assembled graphc.lower.block graphc.lower.codes graphc.lower.kernel graphc.lower.limits
     graphc.lower.plans graphc.lower.registers graphc.lower.segment graphc.model graphc.model_folder
     graphc.objects graphc.origin graphc.polynomial graphc.reading graphc.records graphc.signature graphc.sizes
-    graphc.source_files graphc.store graphc.types
+    graphc.source_files graphc.store graphc.types graphc.dlpack graphc.installed graphc.own graphc.progress
+    graphc.remedies
 """
 SLOW = {"numba", "llvmlite", "onnx", "yaml", "networkx", "difflib", "pkgutil", "importlib.metadata"}
 

@@ -13,6 +13,7 @@ from graphc.graph import Builder, Graph, Value
 from graphc.passes.byte_convolutions import byte_convolutions
 from graphc.passes.byte_tables import byte_tables
 from graphc.passes.common_subexpressions import common_subexpressions
+from graphc.passes.sign_products import sign_products
 from graphc.passes.unsigned_bytes import unsigned_bytes
 from graphc.pipeline import SHAPE_FREE, shape_free
 from graphc.pipeline import run as run_passes
@@ -212,8 +213,13 @@ def test_signed_bytes_that_are_results():
 
 
 def test_backends_without_the_kernel_keep_floats():
-    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {byte_convolutions, unsigned_bytes, byte_tables}
-    assert shape_free({"ConvBytes", "ByteTable"}) == SHAPE_FREE
+    assert {*SHAPE_FREE} - {*shape_free({"Conv"})} == {
+        byte_convolutions,
+        unsigned_bytes,
+        byte_tables,
+        sign_products,
+    }
+    assert shape_free({"ConvBytes", "ByteTable", "SignProduct"}) == SHAPE_FREE
     graph = build(lambda b: b.add("Conv", codes(b, image(b)), filters(b, 6, 4, 1, 1)))
     assert "Conv" in names(run_passes(graph, shape_free(())))
     assert "ConvInteger" in names(run_passes(graph, shape_free({"ConvBytes"})))

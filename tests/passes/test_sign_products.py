@@ -38,6 +38,13 @@ def moved(b: Builder, x: Value) -> Value:
     return b.add("Transpose", b.add("Concat", *[either(b, x)] * 2, axis=1), perm=(1, 0))
 
 
+def twice(b: Builder, x: Value, times: int) -> Value:
+    """x, for which 2 ** times paths lead back."""
+    for i in range(times):
+        x = b.add("Max" if i % 2 else "Min", x, x)
+    return x
+
+
 def names(graph: Graph) -> list[str]:
     return [n.op.name for n in graph.nodes]
 
@@ -53,6 +60,8 @@ FOUND: dict[str, tuple[Callable[[Builder, Value], Value], bool]] = {
     "twice and less one": (steps, False),
     "of half": (lambda b, x: either(b, x, 0.5, -0.5), False),
     "zeros and ones": (lambda b, x: either(b, x, 1, 0), True),
+    "Clip of signs": (lambda b, x: b.add("Clip", b.add("Sign", x), b.constant(0, F32), b.constant([1], F32)), True),
+    "a chain that reads each value twice": (lambda b, x: twice(b, either(b, x), 20), False),
     "Sign of a sum of signs": (lambda b, x: b.add("Sign", b.add("Add", either(b, x), either(b, b.add("Neg", x)))), True),
 }  # fmt: skip
 
@@ -65,6 +74,22 @@ def test_found(name: str, ternary: bool):
     graph = rewritten(sign_products, product(of, signs(zeros=ternary) * np.float32(0.25)))
     made = next(n for n in graph.nodes if n.op.name == "SignProduct")
     assert made.attrs["zeros"] is zeros and made.inputs[1].shape[0] == 1 + ternary
+
+
+@pytest.mark.parametrize("operands", [40, 2])
+def test_no_more_choices_are_tried_than_some(operands: int):
+    """Of 40 operands there are 2 ** 40."""
+    graph = product(lambda b, x: b.add("Max", *[either(b, x, -1, 1)] * operands), signs())
+    assert ("SignProduct" in names(rewritten(sign_products, graph))) is (operands == 2)
+
+
+def test_behind_a_constant_without_elements():
+    def net(b: Builder) -> Value:
+        x = b.add("Mul", either(b, b.input("x", F32, (1, K))), b.constant(np.zeros((0, 1), F32)))
+        return b.add("MatMul", x, b.constant(signs()))
+
+    graph = sign_products(build(net))
+    assert "SignProduct" not in names(graph)
 
 
 def test_behind_what_moves():

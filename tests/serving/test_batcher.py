@@ -228,6 +228,23 @@ def test_no_more_than_max_waiting_wait(model: Model, counted: Counted):
         assert all(f.result(LONG)[0].shape == (1, 4) for f in taken)
 
 
+def test_a_callback_that_would_wait_for_itself_is_told(model: Model, counted: Counted):
+    counted.gate.clear()
+    with model.batcher(max_batch=1, max_delay=0, max_waiting=1) as batcher:
+        said: Future = Future()
+
+        def callback(_: Future) -> None:
+            batcher.submit(ROWS[:1])  # there is a place
+            for wait in (batcher, batcher.submit):
+                with pytest.raises(GraphcError, match="the thread that it runs on"):
+                    wait(ROWS[:1])
+            said.set_result(True)
+
+        batcher.submit(ROWS[:1]).add_done_callback(callback)
+        counted.gate.set()
+        assert said.result(LONG)
+
+
 def test_close_runs_what_waits_and_takes_no_more(model: Model):
     batcher = model.batcher(max_batch=8, max_delay=LONG)
     future = batcher.submit(ROWS[:1])

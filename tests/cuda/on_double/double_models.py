@@ -15,6 +15,7 @@ from marks import of
 from nets import recurrent, weights
 
 import graphc
+from graphc import pickled
 from graphc.backends.cuda.runtime.gpu import gpu
 from graphc.cli import main
 from graphc.compiler import compile as compile_on
@@ -413,6 +414,7 @@ def test_a_pickled_model(gpu_double: State):
     model = graphc.compile(mlp(), target="cuda")
     again = pickle.loads(pickle.dumps(model))
     agree(again, graphc.compile(mlp()), {"x": random(3, 40)})
+    pickled.forget()
 
 
 @pytest.mark.parametrize(

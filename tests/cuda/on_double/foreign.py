@@ -9,9 +9,9 @@ import numpy as np
 from cuda.core import Buffer
 from cuda.core.utils import StridedMemoryView
 
-from graphc.backends.cuda.runtime.arrays import _set_dtype
 from graphc.backends.cuda.runtime.device import DeviceMemory, Stream
 from graphc.backends.cuda.runtime.gpu import Gpu
+from graphc.dlpack import set_dtype
 
 LEGACY = 1
 
@@ -80,7 +80,7 @@ class Dlpack(Foreign):
             )
             made = view.__dlpack__(**asked)
             if other:
-                _set_dtype(made, 4)
+                set_dtype(made, 4)
             return made
 
 
