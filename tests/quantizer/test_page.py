@@ -70,7 +70,6 @@ def test_every_option_is_told():
         "--no-preprocess",
         "--threads",
         "--json",
-        "--import",
         "--percentile",
     }  # as of other commands, or in a table
     told = TEXT + (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")  # how pictures become samples
