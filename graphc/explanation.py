@@ -8,10 +8,9 @@ from html import escape
 
 from graphc.lower.memory import ArenaPlan, Lifetime, draw
 from graphc.report import STEPS, Pending, Plan, rows_of
-from graphc.tables import text_table
+from graphc.tables import WIDTH, text_table
 from graphc.words import many, seconds
 
-WIDTH = 100  # characters of a line, where nobody says another
 MARGIN = 12  # beside the picture of the memory
 
 
@@ -81,7 +80,7 @@ def _steps(plan: Plan, width: int) -> list[str]:
 def _fusion(plan: Plan, width: int) -> list[str]:
     fused = sum(note.applied for note in plan.notes)
     refused = [(note.node, note.reason) for note in plan.notes if not note.applied]
-    lines = [f"fusion: {fused} nodes went into the kernel of a neighbour, {len(refused)} did not"]
+    lines = [f"fusion: {many(fused, 'node')} went into the kernel of a neighbour, {len(refused)} did not"]
     return lines + ([text_table(("node", "+not fused because"), refused, width=width)] if refused else [])
 
 

@@ -19,6 +19,7 @@ from graphc.graph import Graph, Node, Value
 from graphc.objects import ObjectType, boxed, is_object, matches, unbox
 from graphc.signature import wrong_names
 from graphc.types import MaybeNone, Sym, TensorType
+from graphc.words import many
 
 
 class _Where(TypedDict):
@@ -47,7 +48,7 @@ def interpret(graph: Graph, feeds: Mapping[str, np.ndarray], *, strict: bool = T
 def run_graph(graph: Graph, arrays: Sequence[np.ndarray], *, strict: bool = True) -> list[np.ndarray]:
     """The graph's results in order, for inputs in order. A value is freed after the last node that reads it."""
     if len(arrays) != len(graph.inputs):
-        raise InputError(f"graph {graph.name} takes {len(graph.inputs)} inputs, not {len(arrays)}")
+        raise InputError(f"graph {graph.name} takes {many(len(graph.inputs), 'input')}, not {len(arrays)}")
     last_use = {v: i for i, node in enumerate(graph.nodes) for v in node.operands}
     kept = set(graph.outputs)
     env: dict[Value, np.ndarray] = dict(zip(graph.inputs, arrays))

@@ -21,6 +21,7 @@ from graphc.reading import Contradiction, Reading, contradictions, open_type, to
 from graphc.remedies import fits, remedy
 from graphc.signature import Signature, Spec
 from graphc.types import TensorType
+from graphc.words import many
 
 if TYPE_CHECKING:
     import os
@@ -232,7 +233,7 @@ class Model:
         out = None if any(s.name == "out" for s in self.inputs) else kwargs.pop("out", None)
         if len(args) > len(self.inputs) or (len(args) < self._count and not kwargs):
             raise InputError(
-                f"{self.name} takes {len(self._names)} inputs, not {len(args)}", hint=self._arguments.signature
+                f"{self.name} takes {many(len(self._names), 'input')}, not {len(args)}", hint=self._arguments.signature
             )
         buffers = None if out is None else self._arguments.by_name(out)
         results = list(self.run(self._arguments.joined(args, kwargs), buffers).values())

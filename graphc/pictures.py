@@ -68,4 +68,4 @@ def _open(data: bytes) -> Image:
         EOFError,
     ) as error:  # Pillow's readers raise all of these for damaged files
         reason = "its format is not known" if "cannot identify" in str(error) else error
-        raise InputError(f"no picture that can be read: {reason}", hint="JPEG, PNG, WebP and BMP are known") from None
+        raise InputError(f"no picture that can be read: {reason}", hint=f"known: {', '.join(SUFFIXES)}") from None

@@ -26,7 +26,8 @@ def remedy(a: np.ndarray, want: TensorType) -> str:
     if step:
         return f"{step[1]}: x{step[0]}"
     wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
-    return f"dim {', '.join(wrong)} differs; sizes that are numbers are fixed in the model, names may be any size"
+    dims = f"dim {wrong[0]} differs" if len(wrong) == 1 else f"dims {', '.join(wrong)} differ"
+    return f"{dims}; sizes that are numbers are fixed in the model, names may be any size"
 
 
 def conversion(a: np.ndarray, dtype: np.dtype, want: TensorType | None) -> str:

@@ -178,11 +178,13 @@ class MemoryReport:
 
     @property
     def about_weights(self) -> str:
-        """For a person: '3.2 MiB, 0.31 of float32: 2.9 MiB int8, …'."""
+        """For a person: '3.2 MiB, 0.31 of what float32 takes: 2.9 MiB int8, …'; '3.2 MiB, float32' where all are."""
         if not self.weights:
             return "none"
+        if [name for name, _ in self.by_type] == [FLOAT32.name]:
+            return f"{format_bytes(self.weights)}, {FLOAT32.name}"
         types = ", ".join(f"{format_bytes(n)} {name}" for name, n in self.by_type)
-        return f"{format_bytes(self.weights)}, {self.ratio:.2g} of float32: {types}"
+        return f"{format_bytes(self.weights)}, {self.ratio:.2g} of what float32 takes: {types}"
 
 
 @dataclass(frozen=True)

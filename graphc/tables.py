@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import MissingPackageError
 
+WIDTH = 100  # characters of a line, where nobody says another
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 

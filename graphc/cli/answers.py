@@ -19,6 +19,7 @@ from graphc.types import dtype_name
 
 TOP = 5  # best classes shown
 ROWS = 4  # of so many rows of a batch
+NAMES = 'one a line, or JSON: [first, second] or {"0": first, …}'
 FEW = 6  # elements that are written out
 
 
@@ -28,17 +29,17 @@ def read_names(path: str) -> tuple[str, ...]:
 
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read '{path}': {getattr(error, 'strerror', None) or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"'{path}' is no text, and so no names of classes", hint=NAMES) from None
+    except OSError as error:
+        raise InputError(f"can't read '{path}': {error.strerror or error}") from None
     if Path(path).suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         names = names_of(text)
     else:
         lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
         names = in_order(lines) if lines != [""] else None
     if names is None:
-        raise InputError(
-            f"'{path}' holds no names of classes", hint='one a line, or JSON: [first, second] or {"0": first, …}'
-        )
+        raise InputError(f"'{path}' holds no names of classes", hint=NAMES)
     return names
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -41,7 +42,7 @@ from graphc.cli.show import show
 from graphc.cli.shrink import shrink
 from graphc.cli.test import test
 from graphc.cli.zoo import zoo
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, GraphcWarning
 
 GIVEN = "graphc.cli.given"  # the arguments of the command line, in a context's `meta`
 
@@ -56,7 +57,8 @@ class Application(click.Group):
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
             elif hasattr(stream, "reconfigure"):  # names of files may be any bytes, and terminals lack characters
                 stream.reconfigure(errors="backslashreplace")
-        return super().main(args, *rest, **kwargs)
+        with _telling_warnings():
+            return super().main(args, *rest, **kwargs)
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **kwargs: Any) -> click.Context:
         given = tuple(args)
@@ -68,6 +70,24 @@ class Application(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with _ending(ctx, ctx.meta[GIVEN]):
             return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _telling_warnings() -> Iterator[None]:
+    """Graphc's warnings as messages: the line of its source says nothing to who typed a command."""
+    others = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, GraphcWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            others(message, category, *rest, **named)
+
+    warnings.showwarning = tell
+    try:
+        yield
+    finally:
+        warnings.showwarning = others
 
 
 @contextlib.contextmanager

@@ -151,7 +151,7 @@ def _against(
             about |= {"values": len(expected), "tolerance": tolerance}
             raise _differs(about, wrong[0], "model", [])
     click.echo(
-        f"{many(compared, 'result')} of {against} agree within {tolerance:g}; worst error {worst:.2e} of its scale"
+        f"{many(compared, 'result')} of {against} agree{'s' * (compared == 1)} within {tolerance:g}; worst error {worst:.2e} of its scale"
     )
     about |= {"values": compared, "tolerance": tolerance}
     return {**about, "agrees": True, "worst_error": worst, "notes": [], "first": None, "without": []}

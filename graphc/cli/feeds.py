@@ -283,7 +283,9 @@ def _numbers(specs: Sequence[Spec], name: str, text: str) -> dict[str, np.ndarra
     values = [_number(word) for word in words]
     shape = spec.shape if spec.shape is not None else ("n",) * (len(values) > 1)
     if (len(values) > 1 and not shape) or any(d not in (1, ANY) for d in shape[:-1] if isinstance(d, int) or d == ANY):
-        raise InputError(f"input '{spec.name}' is {shape_text(shape)}, and '{text}' {len(values)} numbers in a row")
+        given = "a number" if len(values) == 1 else f"{len(values)} numbers in a row"
+        hint = f"give an array: {spec.name}=FILE.npy, or one of {', '.join(FILLS)}"
+        raise InputError(f"input '{spec.name}' is {shape_text(shape)}, and '{text}' is {given}", hint=hint)
     if any(isinstance(v, int) and abs(v) >= 2**63 for v in values):
         raise InputError(f"input '{spec.name}': '{text}' is beyond 64 bits", hint=f"give a file: {spec.name}=FILE.npy")
     array = np.array(values).reshape((1,) * (len(shape) - 1) + ((len(values),) if shape else ()))

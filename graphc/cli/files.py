@@ -48,7 +48,7 @@ class File:
         try:
             return Path(self.path).read_bytes()
         except FileNotFoundError:
-            raise InputError(f"no file '{self.path}'", hint="check its path") from None
+            raise InputError(f"no file or folder '{self.path}'", hint="check its path") from None
         except OSError as error:
             raise InputError(f"can't read '{self.path}': {error.strerror or error}") from None
 

@@ -49,6 +49,8 @@ def init(name: str, folder: Path | None, force: bool) -> Record:
         targets = {source: page.parent / source.name for source in examples()[name].iterdir() if source.is_file()}
         commands = [f"python {page.parent / 'run.py'}", *(f"graphc {command} {page}" for command in ("show", "run"))]
         about = f"{name}, trained"
+        if page.parent.exists() and not page.parent.is_dir():
+            raise InputError(f"'{page.parent}' is there, and is no folder", hint=f"name one: graphc init {name} FOLDER")
     else:
         network = zoo.network(name)
         page = (folder or Path()) / network.path.name

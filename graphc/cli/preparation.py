@@ -12,6 +12,7 @@ from graphc.dtypes import is_float
 from graphc.errors import InputError
 from graphc.pictures import decode, resized
 from graphc.signature import Spec
+from graphc.words import many
 
 GREY = 114  # around a picture that is made to fit, as detectors are trained with
 CHANGE = "--resize, --fit, --mean, --std, --scale and --pixels change it"
@@ -169,7 +170,9 @@ def _valued(pixels: np.ndarray, spec: Spec, how: Preparation, colours: str) -> t
     scale, mean, std = 1 / 255 if how.scale is None else how.scale, how.mean or (0.0,), how.std or (1.0,)
     for option, numbers in (("--mean", mean), ("--std", std)):
         if len(numbers) not in (1, pixels.shape[2]):
-            raise InputError(f"{option} has {len(numbers)} numbers, for {pixels.shape[2]} channels ({colours})")
+            raise InputError(
+                f"{option} has {many(len(numbers), 'number')}, for {many(pixels.shape[2], 'channel')} ({colours})"
+            )
     if how.scale is None and max(np.abs(mean)) > 1:
         raise InputError(
             f"--mean {_listed(mean)} is of pixels from 0 to 255, which are divided by 255", hint="add --scale 1"

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from graphc.report import Plan, Roofline, StepInfo
 
 
+BEYOND = "an algorithm of fewer operations (Winograd) may pass it"  # the roofline
+
+
 def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -> None:
     """A row for each step, with the part of its time that the machine's limits explain, where the backend knows them."""
     total = sum(spent) or 1e-12
@@ -54,10 +57,7 @@ def print_profile(plan: Plan, spent: Sequence[float], limits: Roofline | None) -
     if limits is None:
         return
     least = sum(limits.seconds(step) for step in plan.steps if not step.host)
-    click.echo(
-        f"{limits.about(plan.threads)}\n"
-        f"all steps at the roofline: {seconds(least)}; an algorithm of fewer operations (Winograd) may pass it"
-    )
+    click.echo(f"{limits.about(plan.threads)}\nall steps at the roofline: {seconds(least)}; {BEYOND}")
 
 
 def _rate(amount: int, t: float) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import many, print_table, progress_bars
+from graphc.cli.console import progress_bars, table_width
 from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import Tolerance, model_argument, say_net
@@ -22,7 +21,7 @@ from graphc.report import format_bytes
 
 if TYPE_CHECKING:
     from graphc.cli.preparation import Preparation
-    from graphc.quantizer import QuantizedModel, Report
+    from graphc.quantizer import QuantizedModel
     from graphc.reading import Reading
 
 
@@ -85,7 +84,6 @@ if TYPE_CHECKING:
 @click.option(
     "--report", "drawing", type=OutputFile(".svg", ".png", ".json"), help="Write the errors of the layers to this file."
 )
-@click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
 @json_option
 def quantize(
     model: str,
@@ -94,7 +92,6 @@ def quantize(
     how: Preparation,
     data: Path | None,
     drawing: Path | None,
-    force: bool,
     threads: int | None,
     per_tensor: bool,
     block: str,
@@ -122,8 +119,6 @@ def quantize(
     if scheme["nbits"] and scheme["weights"] == "int8":
         raise InputError("--nbits is a form of weights of 4 bits", hint="--weights int4")
     files = sample_files(data)
-    if out.exists() and not force:
-        raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
     refuse_inputs([out, drawing], [model, *paths_of(files)])
     wanted = Scheme(per_channel=not per_tensor, block=int(block), **scheme)
     with source_files.Files(mapped=False).reading() as read:
@@ -145,7 +140,7 @@ def quantize(
         )
     require_one_file(made.report.bytes[1])
     written = made.to_onnx().SerializeToString()
-    say(made.report)
+    click.echo(made.report.text(table_width()))
     write_file(out, lambda f: f.write(written))
     click.echo(f"wrote {out}, {format_bytes(len(written))}")
     if drawing is not None:
@@ -154,23 +149,6 @@ def quantize(
         click.echo(f"wrote {drawing}")
     made_files = [out, *([] if drawing is None else [drawing])]
     return {"written": made_files, "bytes": len(written), "report": made.report.to_json()}
-
-
-def say(report: Report) -> None:
-    """The table of the layers, and what it comes to."""
-    from graphc.quantizer.report import shown, table
-
-    columns, rows = table(report)
-    print_table(columns, rows, title=f"{report.scheme}: signal to noise")
-    before, after = report.bytes
-    kept = f", {len(report.kept)} kept in float" if report.kept else ""
-    click.echo(
-        f"{many(len(report.layers) - len(report.kept), 'layer')} quantised{kept}; "
-        f"weights take {format_bytes(after)}, before {format_bytes(before)}"
-    )
-    if report.error is not None:
-        said = "not finite" if not math.isfinite(report.error) else f"{report.error:.3g} ({shown(report.error)})"
-        click.echo(f"relative error of the results over {many(report.samples, 'sample')}: {said}")
 
 
 def _drawn(made: QuantizedModel, file: Path) -> bytes:

@@ -28,12 +28,16 @@ PICTURES = 4  # dims of a batch of them
 
 @dataclass
 class Sample:
-    """What a file gives: inputs and, of ONNX test data, results that are expected; or what is wrong with it."""
+    """What a file, or a row of a table, gives: inputs and, of ONNX test data, results that are expected; or what is wrong with it.
+
+    number: of the file, from 0 on
+    """
 
     name: str
     feeds: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
     error: GraphcError | None = None
+    number: int = 0
 
 
 @dataclass
@@ -47,27 +51,28 @@ class Answer:
 
 def samples(files: Iterable[File | TestSet], reader: Reader, outputs: Sequence[Spec]) -> Iterator[Sample]:
     """The samples of files, as they are read; of a table, each row is one where the model reads rows."""
-    for file in files:
+    for number, file in enumerate(files):
         try:
             feeds = reader.read(file)
             expected = _expected(file, outputs) if isinstance(file, TestSet) else {}
         except MissingPackageError:  # other files will want it, too
             raise
         except GraphcError as error:
-            yield Sample(str(file), error=error)
+            yield Sample(str(file), error=error, number=number)
             continue
-        rows = _rows(feeds, reader.specs) if isinstance(file, File) and file.kind == "table" else 1
-        if rows == 1:
-            yield Sample(str(file), feeds, expected)
-        for i in range(rows if rows > 1 else 0):
-            yield Sample(f"{file}[{i}]", {name: a[i : i + 1] for name, a in feeds.items()})
+        rows = _rows(feeds, reader.specs) if isinstance(file, File) and file.kind == "table" else None
+        if rows is None:
+            yield Sample(str(file), feeds, expected, number=number)
+            continue
+        for i in range(rows):
+            yield Sample(f"{file}[{i}]", {name: a[i : i + 1] for name, a in feeds.items()}, number=number)
 
 
-def _rows(feeds: Mapping[str, np.ndarray], specs: Sequence[Spec]) -> int:
-    """Of a table whose rows can be given one by one."""
+def _rows(feeds: Mapping[str, np.ndarray], specs: Sequence[Spec]) -> int | None:
+    """Of a table whose rows can be given one by one; None of another."""
     open_ = {s.name for s in specs if s.shape and (s.shape[0] == 1 or not isinstance(s.shape[0], int))}
     counts = {len(a) for a in feeds.values() if a.ndim}
-    return counts.pop() if feeds.keys() <= open_ and len(counts) == 1 else 1
+    return counts.pop() if feeds.keys() <= open_ and len(counts) == 1 else None
 
 
 def _expected(files: TestSet, outputs: Sequence[Spec]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from graphc.errors import GraphcError, InputError
 
 @dataclass
 class Telling:
-    """Says a line for each row of each file, and counts.
+    """Says a line for each row of each file, and counts the files.
 
     model: its name
     tolerance: of results that are expected
@@ -35,8 +35,8 @@ class Telling:
     keep: bool
     records: list[Record] = field(default_factory=list)
     count: int = 0
-    failed: int = 0
-    different: int = 0
+    failed: set[int] = field(default_factory=set)
+    different: set[int] = field(default_factory=set)
 
     def say_all(self, answers: Iterable[Answer], output: Path | None) -> Record:
         """The record of all answers, whose results go into `output`. Raises Failed where one has failed, or was expected to be
@@ -50,10 +50,12 @@ class Telling:
         else:
             write_file(output, partial(save_stream, (pair for answer in said for pair in _named(answer))))
             click.echo(f"wrote {output}", err=True)
-        record: Record = {"name": self.model, "files": self.records, "failed": self.failed}
-        record |= {"different": self.different, "written": output}
+        record: Record = {"name": self.model, "files": self.records, "failed": len(self.failed)}
+        record |= {"different": len(self.different), "written": output}
         wrong = [
-            f"{n} of {self.count} {what}" for n, what in ((self.failed, "failed"), (self.different, "differ")) if n
+            f"{len(files)} of {self.count} {what}"
+            for files, what in ((self.failed, "failed"), (self.different, "differ"))
+            if files
         ]
         if wrong:
             raise Failed(INPUT if self.failed else DIFFERENT, record, f"graphc: {', '.join(wrong)}")
@@ -62,16 +64,17 @@ class Telling:
     def _said(self, answers: Iterable[Answer]) -> Iterator[Answer]:
         """The answers that there are, as they come."""
         for answer in answers:
-            self.count += 1
+            self.count = answer.sample.number + 1
             expected = answer.sample.expected and answer.error is None
             found = mismatches(answer, self.tolerance) if expected else None
             if self.keep:
                 self.records.append(answer_record(self.classes, answer, found))
             if answer.error is not None:
-                self.failed += 1
+                self.failed.add(answer.sample.number)
                 click.echo(_failure(answer.sample.name, answer.error), err=True)
                 continue
-            self.different += found is not None and bool(found[1])
+            if found is not None and found[1]:
+                self.different.add(answer.sample.number)
             name = answer.sample.name
             for line in self.classes.lines(name, answer.results) if found is None else _compared(name, *found):
                 click.echo(line)

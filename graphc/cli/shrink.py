@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphc.cli.console import many, print_table, progress_bars
+from graphc.cli.console import progress_bars, table_width
 from graphc.cli.export import require_one_file
 from graphc.cli.machine import Record, json_option
 from graphc.cli.options import model_argument, say_net
@@ -23,7 +22,6 @@ from graphc.report import format_bytes
 if TYPE_CHECKING:
     from graphc.cli.preparation import Preparation
     from graphc.reading import Reading
-    from graphc.shrinker import Report
 
 
 @click.command()
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(min=1), help="Take so many from the beginning.  [default: all]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a run.  [default: all cores]")
 @click.option("--report", "written", type=OutputFile(".json"), help="Write what became of the layers to this file.")
-@click.option("--force", is_flag=True, help="Write over OUT where it is there already.")
 @json_option
 def shrink(
     model: str,
@@ -66,7 +63,6 @@ def shrink(
     samples: int | None,
     threads: int | None,
     written: Path | None,
-    force: bool,
     **methods: Any,
 ) -> Record:
     """Make MODEL smaller without training, and write it as the ONNX file OUT.
@@ -85,8 +81,6 @@ def shrink(
         raise InputError("nothing says how the model becomes smaller", hint=hint)
     wanted = methods_of(**methods)
     files = sample_files(data)
-    if out.exists() and not force:
-        raise InputError(f"'{out}' is there already", hint="--force writes over it; or name another file")
     refuse_inputs([out, written], [model, *paths_of(files)])
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
@@ -105,7 +99,7 @@ def shrink(
         )
     require_one_file(made.report.bytes[1])
     content = made.to_onnx().SerializeToString()
-    say(made.report)
+    click.echo(made.report.text(table_width()))
     write_file(out, lambda f: f.write(content))
     click.echo(f"wrote {out}, {format_bytes(len(content))}")
     if written is not None:
@@ -114,19 +108,3 @@ def shrink(
         click.echo(f"wrote {written}")
     made_files = [out, *([] if written is None else [written])]
     return {"written": made_files, "bytes": len(content), "report": made.report.to_json()}
-
-
-def say(report: Report) -> None:
-    """A table of the layers for each method, and what it comes to."""
-    from graphc.shrinker.report import table
-
-    for step in report.steps:
-        columns, rows = table(step.layers)
-        print_table(columns, rows, title=step.method)
-        coded = f", {format_bytes(step.coded)} coded" if step.coded is not None else ""
-        click.echo(f"{many(len(step.changed), 'layer')} changed; weights take {format_bytes(step.bytes)}{coded}")
-        if step.error is not None:
-            said = f"{step.error:.3g}" if math.isfinite(step.error) else "not finite"
-            click.echo(f"relative error of the results over {many(report.samples, 'sample')}: {said}")
-    before, after = report.bytes
-    click.echo(f"all weights: {format_bytes(before)} before, {format_bytes(after)} now, {after / before:.2f} of it")

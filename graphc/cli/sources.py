@@ -128,7 +128,7 @@ def load_arrays(file: File) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         kinds = "a .npy, .npz, .csv or .pb file, a picture, a sound"
         hint = f"a source is {kinds}, numbers (16000 or 1,2,3), or one of {', '.join(FILLS)}"
-        raise InputError(f"no file '{path}'", hint=hint) from None
+        raise InputError(f"no file or folder '{path}'", hint=hint) from None
     except OSError as error:
         raise InputError(f"can't read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError, zipfile.BadZipFile):  # NumPy's own text tells how to unpickle

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.cli.files import STDIN
 from graphc.cli.specs import shape_text, the_spec
 from graphc.dtypes import is_float
 from graphc.errors import InputError
@@ -15,6 +17,7 @@ from graphc.signature import Spec
 from graphc.types import dtype_name
 
 DELIMITERS = ",;\t"
+COMMA = re.compile(r"\d[,;]\d")  # '5,1', or what is left of '5,1;3,5' between commas
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ def read_table(data: bytes, what: str) -> Table:
     header = bool(rows) and not all(map(_is_number, rows[0]))
     names = rows[0] if header else None
     if not rows[header:]:
+        if what == STDIN:
+            hint = "graphc run MODEL - < FILE"
+            raise InputError("stdin is no picture, sound, array, or table with rows", hint=hint)
         raise InputError(f"'{what}' is a table without rows")
     for row, line in zip(rows, lines):
         if len(row) != len(rows[0]):
@@ -121,7 +127,8 @@ def _cells(row: Sequence[str], spec: Spec, line: int, table: Table, what: str, f
         except (ValueError, OverflowError, KeyError):
             column = f"column '{table.names[k]}'" if table.names else f"column {k + 1}"
             said = f"'{cell}' is no {dtype_name(dtype)}" if cell else "there is nothing"
-            raise InputError(f"'{what}', line {line}, {column}: {said}") from None
+            hint = "write numbers with a point, as 5.1" if COMMA.search(cell) else ""
+            raise InputError(f"'{what}', line {line}, {column}: {said}", hint=hint) from None
     return made
 
 

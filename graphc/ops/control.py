@@ -21,6 +21,7 @@ from graphc.ops.raising import raising, refusal
 from graphc.ops.specialised import specialise
 from graphc.sizes import whole
 from graphc.types import Dim, Sym, TensorType
+from graphc.words import many
 
 Types = list["TensorType | None"]
 
@@ -36,7 +37,7 @@ def _run(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _require_inputs(call: Call, graph: Graph, given: int, what: str) -> None:
     if len(graph.inputs) != given:
-        raise call.fail(f"{what} takes {len(graph.inputs)} inputs, the node gives it {given}")
+        raise call.fail(f"{what} takes {many(len(graph.inputs), 'input')}, the node gives it {given}")
 
 
 def _type_or_none(v: Value | None) -> TensorType | None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from graphc.quantizer.noise import decibels
 from graphc.quantizer.ranges import Range
+from graphc.report import format_bytes
+from graphc.tables import WIDTH, text_table
+from graphc.words import many
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,23 @@ class Report:
             if known:
                 return sorted(known, key=lambda layer: -getattr(layer, key))
         return []
+
+    def text(self, width: int = WIDTH) -> str:
+        """The table of the layers, whose lines have at most so many characters, and what it comes to; as `graphc quantize` prints it."""
+        columns, rows = table(self)
+        before, after = self.bytes
+        kept = f", {len(self.kept)} kept in float" if self.kept else ""
+        lines = [
+            f"{text_table(columns, rows, width=width, title=f'{self.scheme}: signal to noise')}\n",
+            f"{many(len(self.layers) - len(self.kept), 'layer')} quantised{kept}; "
+            f"weights take {format_bytes(after)}, before {format_bytes(before)}",
+        ]
+        if self.error is not None:
+            said = "not finite" if not math.isfinite(self.error) else f"{self.error:.3g} ({shown(self.error)})"
+            lines.append(f"relative error of the results over {many(self.samples, 'sample')}: {said}")
+        return "\n".join(lines)
+
+    __str__ = text
 
     def to_json(self) -> dict[str, Any]:
         error = {"error": self.error} if self.error is not None and math.isfinite(self.error) else {}

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.report import format_bytes
+from graphc.tables import WIDTH, text_table
+from graphc.words import many
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -83,6 +87,24 @@ class Report:
     def error(self) -> float | None:
         """The relative error of the results; None without data."""
         return self.steps[-1].error
+
+    def text(self, width: int = WIDTH) -> str:
+        """A table of the layers for each method, whose lines have at most so many characters, and what it comes to; as
+        `graphc shrink` prints it."""
+        lines = []
+        for step in self.steps:
+            columns, rows = table(step.layers)
+            lines.append(f"{text_table(columns, rows, width=width, title=step.method)}\n")
+            coded = f", {format_bytes(step.coded)} coded" if step.coded is not None else ""
+            lines.append(f"{many(len(step.changed), 'layer')} changed; weights take {format_bytes(step.bytes)}{coded}")
+            if step.error is not None:
+                said = f"{step.error:.3g}" if math.isfinite(step.error) else "not finite"
+                lines.append(f"relative error of the results over {many(self.samples, 'sample')}: {said}")
+        before, after = self.bytes
+        size = f"{format_bytes(before)} before, {format_bytes(after)} now, {after / before:.2f} of it"
+        return "\n".join([*lines, f"all weights: {size}"])
+
+    __str__ = text
 
     def to_json(self) -> dict[str, Any]:
         return {"samples": self.samples, "before": self.before, "steps": [step.to_json() for step in self.steps]}

@@ -145,6 +145,8 @@ def path_of(name: str) -> Path:
     if name not in known:
         close = get_close_matches(name.lower().replace("-", "_"), known, 1)
         guess = f"did you mean '{PREFIX}{close[0]}'? " if close else ""
+        if name.isidentifier() and (PAGES.parent / name / "run.py").is_file():
+            guess = f"it is an example: `graphc init {name}` copies it. "
         raise InputError(f"the zoo has no network '{name}'", hint=f"{guess}`graphc zoo` lists all {len(known)}")
     return PAGES / f"{name}.yaml"
 

@@ -345,7 +345,7 @@ def test_a_typo_in_yaml_names_line_and_file(tmp_path: Path):
     "options, said",
     [
         (["--input", "y=random"], "inputs: x"),
-        (["--input", "x=nowhere.npy"], "no file 'nowhere.npy'"),
+        (["--input", "x=nowhere.npy"], "no file or folder 'nowhere.npy'"),
         (["--shape", "x=2,5"], "the model wants [batch, 4]"),
         (["--shape", "x=2,4,1"], "the model wants [batch, 4]"),
         (["--shape", "two"], "name=2,3,224,224"),

@@ -150,7 +150,7 @@ def test_a_built_file_has_no_graph(command: str):
         ("--nope", "No such option"),
         ("--stop-after bound:nope", "no pass is named 'nope'"),
         ("--stop-after=", "no pass is named ''"),
-        ("--input none.npy", "no file 'none.npy'"),
+        ("--input none.npy", "no file or folder 'none.npy'"),
         ("another.yaml", "unexpected extra argument"),
     ],
 )
@@ -162,9 +162,9 @@ def test_wrong_options(options: str, said: str):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("none.npy", "no file 'none.npy'"),
-        ("x=none.npy", "no file 'none.npy'"),
-        ("x=", "no file ''"),
+        ("none.npy", "no file or folder 'none.npy'"),
+        ("x=none.npy", "no file or folder 'none.npy'"),
+        ("x=", "no file or folder ''"),
         ("-", "there is nothing on stdin"),
         ("z=ok.npy", "the model has no input 'z'"),
         ("z=ones", "the model has no input 'z'"),

@@ -25,9 +25,9 @@ COMMANDS = {
     "run npy": ("run", "{model}", "--output", "{out}.npy"),
     "trace": ("bench", "{model}", "--trace", "{out}.json"),
     "picture": ("bench", "{model}", "--picture", "{out}.svg"),
-    "quantize": ("quantize", "--force", "--weights", "int4", "{model}", "{out}.onnx"),
+    "quantize": ("quantize", "--weights", "int4", "{model}", "{out}.onnx"),
     "quantize report": ("quantize", "{model}", "{out}.onnx", "--data", "{model}", "--report", "{out}.svg"),
-    "shrink": ("shrink", "--force", "--codebook", "1", "{model}", "{out}.onnx"),
+    "shrink": ("shrink", "--codebook", "1", "{model}", "{out}.onnx"),
     "shrink report": ("shrink", "{model}", "{out}.onnx", "--codebook", "1", "--report", "{out}.json"),
     "schema": ("schema", "{model}", "-o", "{out}.json"),
 }
@@ -131,9 +131,9 @@ def _models(folder: Path) -> dict[str, Path]:
     [
         ("onnx", "net.onnx", ("export", "{model}", "{out}")),
         ("onnx", "weights.onnx", ("export", "{model}", "{out}")),
-        ("onnx", "net.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
-        ("onnx", "weights.onnx", ("quantize", "{model}", "{out}", "--force", "--weights", "int4")),
-        ("onnx", "weights.onnx", ("shrink", "{model}", "{out}", "--force", "--codebook", "4")),
+        ("onnx", "net.onnx", ("quantize", "{model}", "{out}", "--weights", "int4")),
+        ("onnx", "weights.onnx", ("quantize", "{model}", "{out}", "--weights", "int4")),
+        ("onnx", "weights.onnx", ("shrink", "{model}", "{out}", "--codebook", "4")),
         ("yaml", "weights.npz", ("run", "{model}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "{read}", "--output", "{out}")),
         ("yaml", "x.npz", ("run", "{model}", "--input", "x={read}", "--output", "{out}")),
@@ -175,6 +175,15 @@ def test_a_file_stays_as_it_was_when_writing_fails(tmp_path: Path, error: BaseEx
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["out.npz"]
     if isinstance(error, OSError):
         assert "out.npz': No space left" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["export", "run", "quantize", "shrink", "schema"])
+def test_what_is_there_is_replaced(name: str, model: Path, tmp_path: Path):
+    args = command(name, model, str(tmp_path / "o"))
+    out = Path(next(a for a in args if a.startswith(f"{tmp_path / 'o'}.")))
+    out.write_bytes(b"old")
+    invoke(*args)
+    assert out.stat().st_size > 3
 
 
 def test_links_and_modes_stay(tmp_path: Path):

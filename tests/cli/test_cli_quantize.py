@@ -74,7 +74,7 @@ def test_the_options_are_those_of_the_function(model: Path, data: Path, tmp_path
 
 def test_reports(model: Path, data: Path, tmp_path: Path):
     for suffix in ("svg", "json", "png"):
-        args = ("--data", data, "--sensitivity", "--report", tmp_path / f"r.{suffix}", "--force", "--threads", 1)
+        args = ("--data", data, "--sensitivity", "--report", tmp_path / f"r.{suffix}", "--threads", 1)
         said = invoke("quantize", model, tmp_path / "q.onnx", *args).output
         assert f"wrote {tmp_path / f'r.{suffix}'}" in said and "alone" in said
     text = "".join(ElementTree.parse(tmp_path / "r.svg").getroot().itertext())
@@ -90,6 +90,14 @@ def test_the_largest_error(model: Path, data: Path, tmp_path: Path):
     said = invoke("quantize", model, tmp_path / "q.onnx", "--data", data, "--max-error", 0.004, "--threads", 1).output
     assert "kept by its error" in said and "kept in float; weights" in said
     assert float(re.search(r"over 6 samples: ([\d.e-]+)", said)[1]) <= 0.004
+
+
+def test_reports_print_as_the_command_does(model: Path, tmp_path: Path):
+    said = invoke("quantize", model, tmp_path / "q.onnx", "--weights", "int4", "--block", 16).output
+    made = graphc.quantize(model, weights="int4", block=16)
+    assert said.startswith(f"{made.report.text(160)}\nwrote") and str(made.report).startswith(
+        "weights int4 in blocks of 16"
+    )
 
 
 def test_weights_of_4_bits(model: Path, tmp_path: Path):
@@ -127,12 +135,10 @@ def test_pictures(tmp_path: Path):
     assert "over 3 samples" in said
 
 
-def test_what_is_there_already(model: Path, data: Path, tmp_path: Path):
+def test_what_is_there_is_replaced(model: Path, data: Path, tmp_path: Path):
     out = tmp_path / "q.onnx"
     out.write_bytes(b"old")
-    error = invoke("quantize", model, out, "--data", data, code=4).stderr
-    assert "is there already" in error and "--force writes over it" in error and out.read_bytes() == b"old"
-    invoke("quantize", model, out, "--data", data, "--force", "--threads", 1)
+    invoke("quantize", model, out, "--data", data, "--threads", 1)
     assert out.read_bytes() != b"old"
 
 

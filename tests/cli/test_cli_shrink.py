@@ -63,6 +63,14 @@ def test_the_options_are_those_of_the_function(model: Path, tmp_path: Path):
     assert "relative error of the results" not in said and "coded" in said and "Gemm" not in said
 
 
+def test_reports_print_as_the_command_does(model: Path, tmp_path: Path):
+    said = invoke("shrink", model, tmp_path / "s.onnx", "--codebook", 4).output
+    made = graphc.shrink(model, codebook=4)
+    assert said.startswith(f"{made.report.text(160)}\nwrote") and str(made.report).startswith(
+        made.report.steps[0].method
+    )
+
+
 def test_a_report(model: Path, data: Path, tmp_path: Path):
     args = ("--codebook", 3, "--data", data, "--samples", 4, "--batch", 2, "--report", tmp_path / "r.json")
     assert f"wrote {tmp_path / 'r.json'}" in invoke("shrink", model, tmp_path / "s.onnx", *args, "--threads", 1).output
@@ -73,12 +81,10 @@ def test_a_report(model: Path, data: Path, tmp_path: Path):
     assert all(0 < layer["error"] < 0.3 and layer["coded"] < layer["bytes"][0] for layer in step["layers"])
 
 
-def test_what_is_there_already(model: Path, tmp_path: Path):
+def test_what_is_there_is_replaced(model: Path, tmp_path: Path):
     out = tmp_path / "s.onnx"
     out.write_bytes(b"old")
-    error = invoke("shrink", model, out, "--codebook", 4, code=4).stderr
-    assert "is there already" in error and "--force writes over it" in error and out.read_bytes() == b"old"
-    invoke("shrink", model, out, "--codebook", 4, "--force")
+    invoke("shrink", model, out, "--codebook", 4)
     assert out.read_bytes() != b"old"
 
 

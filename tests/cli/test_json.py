@@ -69,6 +69,8 @@ def documented() -> dict[str, list[str]]:
     """The keys of each command, from the page."""
     text = PAGE.partition("<!-- keys: begin")[2].partition("<!-- keys: end")[0]
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    names = [name for name, _ in rows]
+    assert len(names) == len({*names}), "a command has two rows"
     return {name.strip("`"): re.findall(r"`(\w+)`", keys) for name, keys in rows}
 
 
@@ -239,6 +241,11 @@ def test_a_difference_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_exit_codes(error: Exception, code: int):
     assert exits.code_of(error) == code
     assert f"\n| {code} | " in PAGE
+
+
+def test_no_key_is_explained_twice():
+    rows = re.findall(r"^\| (`.*?) \| ", PAGE.partition("<!-- keys: end")[2], re.M)
+    assert rows and len(rows) == len({*rows})
 
 
 def test_a_new_command_takes_two_lines():

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from graphc.backends.cpu.roofline import roofline
 from graphc.backends.cpu.target import detect
 from graphc.cli import main
+from graphc.cli.page import Findings, content
 from graphc.cli.picture import COLOURS, MOST, picture
 from graphc.cli.profile import chrome_trace, print_profile
 from graphc.report import MemoryReport, Plan, Roofline, StepInfo
@@ -68,6 +69,21 @@ def test_a_target_whose_limits_nobody_knows(capsys: pytest.CaptureFixture):
     print_profile(plan("Relu", "Conv"), [1e-6, 2e-6], None)
     said = capsys.readouterr().out
     assert "n1: Conv" in said and "this machine" not in said and "occupancy" not in said
+
+
+def test_a_report_says_how_steps_pass_the_roofline():
+    """The roofline of 2000 operations is 2 µs here, and these take 1."""
+    made = content(Findings("net", plan=plan("Relu", "Conv"), spent=[4e-7, 6e-7], limits=LIMITS))
+    name, value, more = made["cards"][0]
+    assert (name, value) == ("all steps at the roofline", "2 µs")
+    assert more == "its steps take 1 µs, one by one; an algorithm of fewer operations (Winograd) may pass it"
+    assert dict(made["steps"][0]["told"])["of the roofline"].startswith("250%: an algorithm of fewer operations")
+
+
+def test_weights_are_told_by_type():
+    assert MemoryReport(0, 0, 0, 2**20, (), (("float32", 2**20),)).about_weights == "1.0 MiB, float32"
+    mixed = MemoryReport(0, 0, 0, 2**20, (), (("int8", 2**20),)).about_weights
+    assert mixed == "1.0 MiB, 0.25 of what float32 takes: 1.0 MiB int8"
 
 
 def test_occupancy_of_gpus_kernels(capsys: pytest.CaptureFixture):

@@ -263,7 +263,7 @@ def test_run_takes_a_picture(path: Path, tmp_path: Path):
     done = CliRunner().invoke(main, ["run", str(path), "--input", f"image={tmp_path}/cat.jpg"])
     assert done.exit_code == 4 and "cat.jpg': no picture that can be read: its format is not known" in done.output
     done = CliRunner().invoke(main, ["run", str(path), "--input", f"image={tmp_path}/dog.jpg"])
-    assert done.exit_code == 4 and "no file '" in done.output
+    assert done.exit_code == 4 and "no file or folder '" in done.output
 
 
 def test_a_picture_for_an_input_that_is_none(tmp_path: Path):

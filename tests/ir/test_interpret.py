@@ -113,7 +113,7 @@ def test_if_with_a_known_condition_has_the_type_of_its_branch():
 
 def test_captures_must_be_operands():
     b = Builder()
-    with pytest.raises(TypeRuleError, match="then_branch takes 1 inputs, the node gives it 0"):
+    with pytest.raises(TypeRuleError, match="then_branch takes 1 input, the node gives it 0"):
         b.add("If", b.input("cond", "bool", ()), then_branch=branch("Relu"), else_branch=branch("Neg"))
 
 

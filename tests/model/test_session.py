@@ -225,7 +225,7 @@ def test_what_a_session_does_not_take():
     session = model.session()
     with pytest.raises(InputError, match="'total' is a state"):
         session(np.ones(4, F32), total=np.ones(4, F32))
-    with pytest.raises(InputError, match="takes 1 inputs, not 2"):
+    with pytest.raises(InputError, match="takes 1 input, not 2"):
         session(np.ones(4, F32), np.ones(4, F32))
     with pytest.raises(InputError, match="given twice"):
         session(np.ones(4, F32), x=np.ones(4, F32))

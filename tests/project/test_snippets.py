@@ -62,6 +62,24 @@ def test_a_page_runs(name: str, tmp_path: Path):
     run_page(ROOT / "docs" / f"{name}.md", tmp_path)
 
 
+@pytest.mark.slow
+def test_the_engine_of_the_page_on_serving(tmp_path: Path):
+    """As a script, which its workers import."""
+    pytest.importorskip("distributed")
+    text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```\n(if __name__.*?)^```", text, re.M | re.S)
+    model = ROOT / "examples" / "digits" / "digits.yaml"
+    setup = f"import graphc, numpy as np\nfrom graphc import fleet\nmodel = graphc.compile({str(model)!r})\n"
+    images = 'images = np.load("digits.npz")["test_x"][:64, None].astype("float32")\n'
+    shown = block.replace("...", 'print("answer", len(results))')
+    (tmp_path / "page.py").write_text(setup + images + shown, encoding="utf-8")
+    shutil.copy(model.with_suffix(".npz"), tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "page.py"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0 and ended.stdout.count("answer 1\n") == 64, ended.stdout + ended.stderr
+
+
 def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path):
     text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     (name, code), *_ = re.findall(r"^```python\n# (test_\S+\.py)\n(.*?)^```", text, re.M | re.S)

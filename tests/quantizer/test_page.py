@@ -64,13 +64,12 @@ def test_the_snippets_run(folder: Path):
 def test_every_option_is_told():
     options = {name for p in main.commands["quantize"].params for name in p.opts if name.startswith("--")}
     others = {
+        "--import",
         "--param",
         "--net",
         "--no-preprocess",
         "--threads",
-        "--force",
         "--json",
-        "--import",
         "--percentile",
     }  # as of other commands, or in a table
     told = TEXT + (ROOT / "docs" / "inputs.md").read_text(encoding="utf-8")  # how pictures become samples

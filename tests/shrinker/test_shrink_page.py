@@ -66,7 +66,6 @@ def test_every_option_is_told():
         "--net",
         "--no-preprocess",
         "--threads",
-        "--force",
         "--json",
         "--import",
     }  # as of other commands

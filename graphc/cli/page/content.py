@@ -10,6 +10,7 @@ from graphc import __version__
 from graphc.cli.console import count, many, seconds
 from graphc.cli.page import tables
 from graphc.cli.page.graph import graph_data
+from graphc.cli.profile import BEYOND
 from graphc.report import Pending, Plan, Roofline, format_bytes
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def _cards(plan: Plan, found: Findings) -> list[tuple[str, str, str]]:
         cards.append(("a run takes", seconds(found.whole), f"{flops / found.whole / 1e9:.3g} GFLOP/s"))
     if found.spent is not None and found.limits is not None:
         least = sum(found.limits.seconds(step) for step in plan.steps if not step.host)
-        cards.append(("at the roofline", seconds(least), f"of {seconds(sum(found.spent))} for its steps, one by one"))
+        taken = f"its steps take {seconds(sum(found.spent))}, one by one; {BEYOND}"
+        cards.append(("all steps at the roofline", seconds(least), taken))
     fused = sum(note.applied for note in plan.notes)
     cards += [
         ("steps", str(len(plan.steps)), f"of {many(kernels, 'kernel')}, {many(fused, 'node')} fused"),
@@ -111,7 +113,8 @@ def _steps(plan: Plan, found: Findings) -> list[dict[str, Any]]:
             told.append(("time", f"{seconds(t)}, {t / total:.1%}"))
             record |= {"time": seconds(t), "part": t / total}
             if found.limits is not None and not step.host and t > 0:
-                told.append(("of the roofline", f"{found.limits.seconds(step) / t:.0%}"))
+                part = found.limits.seconds(step) / t
+                told.append(("of the roofline", f"{part:.0%}" + (f": {BEYOND}" if part > 1 else "")))
         out.append({**record, "told": told})
     return out
 
@@ -137,7 +140,7 @@ def _roofline(plan: Plan, spent: Sequence[float], limits: Roofline) -> dict[str,
     rest = sum(t for step, t in timed if not (step.flops and step.nbytes)) / total
     without = len(plan.steps) - len(shown)
     return {
-        "about": limits.about(plan.threads),
+        "about": f"{limits.about(plan.threads)}; {BEYOND}",
         "rest": f"{many(without, 'step')} without arithmetic, {rest:.1%} of the time, cannot be shown"
         if without
         else "",
