@@ -106,7 +106,8 @@ class Session:
         """One step. Inputs by position or name; gives the output array, or a tuple where there are several or none."""
         names = [s.name for s in self._model.inputs if s.name not in self._inputs]
         if len(args) > len(names):
-            raise InputError(f"a step takes {len(names)} inputs, not {len(args)}", hint=f"inputs: {', '.join(names)}")
+            count = f"{len(names)} input{'s' * (len(names) != 1)}"
+            raise InputError(f"a step takes {count}, not {len(args)}", hint=f"inputs: {', '.join(names)}")
         for name in names[: len(args)]:
             if name in kwargs:
                 raise InputError(f"input '{name}' is given twice, by position and by name")

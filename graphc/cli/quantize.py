@@ -111,11 +111,6 @@ def quantize(
     from graphc.quantizer import Scheme
     from graphc.quantizer import quantize as run
 
-    if data is None and scheme["weights"] == "int8":
-        hint = "--data FOLDER names samples as the model will see them; --weights int4 needs none"
-        raise InputError("activations in 8 bits want data to find their ranges with", hint=hint)
-    if data is None and (max_error is not None or sensitivity):
-        raise InputError("errors of results can't be measured without data", hint="--data FOLDER names samples")
     if scheme["nbits"] and scheme["weights"] == "int8":
         raise InputError("--nbits is a form of weights of 4 bits", hint="--weights int4")
     files = sample_files(data)
@@ -124,6 +119,11 @@ def quantize(
     with source_files.Files(mapped=False).reading() as read:
         graph = frontends.load(model, reading)
     refuse_inputs([out, drawing], read.paths)
+    if data is None and scheme["weights"] == "int8":
+        hint = "--data FOLDER names samples as the model will see them; --weights int4 needs none"
+        raise InputError("activations in 8 bits want data to find their ranges with", hint=hint)
+    if data is None and (max_error is not None or sensitivity):
+        raise InputError("errors of results can't be measured without data", hint="--data FOLDER names samples")
     say_net(graph.meta.get("nets", ()), reading)
     with progress_bars() as progress:
         made = run(

@@ -84,7 +84,7 @@ def test_an_example_where_a_file_lies():
 
 
 def test_an_example_is_no_network_of_the_zoo():
-    assert "it is an example: `graphc init digits` copies it" in said("run", "zoo:digits", code=2)
+    assert "it is an example: `graphc init digits` copies it" in said("run", "zoo:digits", code=4)
 
 
 def test_a_number_for_a_picture():

@@ -173,7 +173,7 @@ def test_labels_of_a_classifier_node(here: Path):
     norm = helper.make_node("Normalizer", ["scores"], ["p"], domain="ai.onnx.ml", norm="L1")
     save_model(here / "m.onnx", [node, norm], {"x": ("float32", ["n", 2])}, {"p": ("float32", ["n", 3])})
     Path("t.csv").write_text("up;down\n3;1\n")
-    assert run("m.onnx", "t.csv").stdout == "t.csv  both 0.5, left 0.375, right 0.125\n"
+    assert run("m.onnx", "t.csv").stdout == "t.csv[0]  both 0.5, left 0.375, right 0.125\n"
 
 
 # --- ONNX test data -------------------------------------------------------------------------------

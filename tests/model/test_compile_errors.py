@@ -258,7 +258,7 @@ def mistakes(folder: Path) -> Iterator[tuple[Path, str]]:
 def test_every_command_ends_with_a_code_and_a_message(command: str, tmp_path: Path):
     for path, part in mistakes(tmp_path):
         result = CliRunner().invoke(main, [command, str(path)])
-        assert result.exit_code == (3 if path.exists() else 2), result.output
+        assert result.exit_code == (3 if path.exists() else 4), result.output
         assert part in result.output and "Traceback" not in result.output, result.output
 
 
