@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dims import substitute
 from graphc.errors import GraphcError
 from graphc.graph import Graph, Node, Value, constant, make_node
 from graphc.interpret import run_node
@@ -130,6 +131,7 @@ def recorded(case: Case, skipped: Collection[int] = ()) -> Iterator[list[Any]]:
     from graphc.cli.rounding import as_operand
 
     arrays: dict[Value, np.ndarray] = {v: as_operand(case.feeds[v.name], v.type) for v in case.graph.inputs}
+    sizes = {str(d): n for v, a in arrays.items() for d, n in zip(v.type.shape or (), np.shape(a))}
     rng = np.random.default_rng(0)
     for number, node in enumerate(case.graph.nodes):
         operands = [None if v is None else v.data if v.is_const else arrays.get(v) for v in node.inputs]
@@ -138,13 +140,19 @@ def recorded(case: Case, skipped: Collection[int] = ()) -> Iterator[list[Any]]:
         if known and number not in skipped:
             with suppress(GraphcError):
                 results = run_node(node, operands)
-        results = _drawn(node, rng) if results is None else results
+        results = _drawn(node, rng, sizes) if results is None else results
         arrays.update(zip(node.outputs, results))
         yield [given_back(unbox(a)) for a in results]
 
 
-def _drawn(node: Node, rng: np.random.Generator) -> list[np.ndarray]:
-    types = [v.type for v in node.outputs]
+def _drawn(node: Node, rng: np.random.Generator, sizes: Mapping[str, int]) -> list[np.ndarray]:
+    """sizes: of dims that are open, by their names."""
+    types = [
+        t.with_shape([substitute(d, sizes) for d in t.shape])
+        if isinstance(t, TensorType) and t.shape is not None
+        else t
+        for t in (v.type for v in node.outputs)
+    ]
     if not all(
         t is not None and not isinstance(t, ObjectType) and t.is_static and t.dtype.kind in "biufV" for t in types
     ):
