@@ -179,7 +179,7 @@ def test_what_is_told_of_no_weights_and_of_several_types():
     assert MemoryReport(0, 0, 0, 0).about_weights == "none" and MemoryReport(0, 0, 0, 0).ratio == 0
     memory = MemoryReport(0, 0, 0, 3 << 10, by_type=(("uint4", 2 << 10), ("float32", 1 << 10)))
     assert memory.ratio == 3 / 17  # 4096 and 256 numbers
-    assert memory.about_weights == "3.0 KiB, 0.18 of float32: 2.0 KiB uint4, 1.0 KiB float32"
+    assert memory.about_weights == "3.0 KiB, 0.18 of what float32 takes: 2.0 KiB uint4, 1.0 KiB float32"
 
 
 @pytest.mark.parametrize("name", ["bytes", "4 bits", "one row by float16"])
@@ -210,7 +210,11 @@ def test_the_command_line_tells_types(tmp_path: Path):
     path.write_bytes(to_onnx(b.build({"y": y})).SerializeToString())
     explained = CliRunner().invoke(main, ["explain", str(path)])
     assert explained.exit_code == 0, explained.output
-    assert "uint8 x int8" in explained.output and "of float32: " in explained.output and "bytes" in explained.output
+    assert (
+        "uint8 x int8" in explained.output
+        and "of what float32 takes: " in explained.output
+        and "bytes" in explained.output
+    )
     trace = tmp_path / "trace.json"
     timed = CliRunner().invoke(main, ["bench", str(path), "--rounds", "2", "--profile", "--trace", str(trace)])
     assert timed.exit_code == 0, timed.output

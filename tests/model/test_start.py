@@ -23,7 +23,7 @@ MODULES = """
     graphc.lower.plans graphc.lower.registers graphc.lower.segment graphc.model graphc.model_folder
     graphc.objects graphc.origin graphc.polynomial graphc.reading graphc.records graphc.signature graphc.sizes
     graphc.source_files graphc.store graphc.types graphc.dlpack graphc.installed graphc.own graphc.progress
-    graphc.remedies
+    graphc.remedies graphc.words
 """
 SLOW = {"numba", "llvmlite", "onnx", "yaml", "networkx", "difflib", "pkgutil", "importlib.metadata"}
 

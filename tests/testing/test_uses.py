@@ -99,7 +99,7 @@ def test_uses_are_valid_and_differ(name: str):
 def test_drawn_elements_hold_ties_ends_and_special_values():
     found = set()
 
-    @settings(quick, max_examples=200)
+    @settings(quick, max_examples=600, derandomize=True)
     @given(use=uses("Relu", dtypes=["float32"]))
     def trial(use: Use) -> None:
         found.update(map(str, use.arrays[0].ravel().tolist()))
