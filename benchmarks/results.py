@@ -168,7 +168,7 @@ def caption(rows: Sequence[Row]) -> str:
     about = machine()
     engines = ", ".join(f"{name} {about['versions'][name]}" for name in ENGINES if name in about["versions"])
     days = sorted({r.date[:10] for r in rows} or {about["date"]})
-    text = f"{days[-1]}, {about['cpu']}, {about['cores']} cores, float32 but for half, precision, bfloat16 and weights: {engines}."
+    text = f"{days[-1]}, {about['cpu']}, {about['cores']} cores, float32 but for half, precision, bfloat16, weights and defaults: {engines}."
     if len(days) > 1:
         text += f" Rows that were not measured again are older, the first of {days[0]}, some with other versions."
     if any(r.clock == "processor" for r in rows):

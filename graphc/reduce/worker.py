@@ -7,7 +7,6 @@ case with its verdict, or a case and numbers of nodes to skip with the results o
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import pickle
 import signal
@@ -16,7 +15,8 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from graphc.errors import InputError
+from graphc.errors import InputError, LoadError
+from graphc.own import load_file
 from graphc.reduce.case import Case, Recording, recorded
 from graphc.reduce.verdict import Trial, Verdict, judged
 
@@ -110,23 +110,14 @@ class Worker:
             self._process = None
 
 
-def run_file(path: str) -> None:
-    """Run a Python file as a module of its own, as what registers operators."""
-    spec = importlib.util.spec_from_file_location(f"graphc_import_{abs(hash(path))}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module
-    spec.loader.exec_module(module)
-
-
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     trial: Trial = pickle.load(requests)
     wrong = ""
     for path in trial.imports:
         try:
-            run_file(path)
-        except Exception as error:
-            wrong = f"'{path}': {type(error).__name__}: {error}"
+            load_file(path)
+        except LoadError as error:
+            wrong = f"'{path}': {error.message}"
     pickle.dump(wrong, answers)
     answers.flush()
     while True:

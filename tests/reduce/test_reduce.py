@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_ops import forgotten
 
-from graphc import op, own
 from graphc.compiler import load
 from graphc.errors import InputError
 from graphc.graph import Builder, Graph
 from graphc.interpret import interpret
+from graphc.own import load_file
 from graphc.reduce import Case, Trial, reduce
 from graphc.reduce.case import Recording, only_results, recorded, resized
 from graphc.reduce.delta import ddmin
@@ -27,15 +28,10 @@ X = np.random.default_rng(0).uniform(-1, 1, (3, 8)).astype(F32)
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch):
     """Operators with faults, here without, for the time of a test."""
-    from graphc.reduce.worker import run_file
-
-    parts = [*own.PARTS]
-    run_file(FAULTS)
-    monkeypatch.setenv("REDUCING", "1")
-    yield
-    own.PARTS[:] = parts  # plans of other tests do not follow from these
-    for name in ("PlantedWrong", "PlantedHost"):
-        del op._REGISTRY[name]
+    with forgotten():
+        load_file(FAULTS)
+        monkeypatch.setenv("REDUCING", "1")
+        yield
 
 
 def chain(*middle: tuple[str, dict], around: int = 6) -> Graph:
