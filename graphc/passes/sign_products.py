@@ -25,7 +25,8 @@ MOST_VALUES = 4  # that are followed through the graph
 MOST_CHOICES = 256  # of values of a node's operands
 DEEPEST = 24  # nodes between a product and what makes its signs
 LEAST_DEPTH, LEAST_COLUMNS = 64, 16  # below, to make bits takes what is saved
-SOME = 64  # elements of a constant that tell whether it may have few values
+ROWS_AT_ONCE = 256  # of weights that are looked at: what is made of them stays small
+AT_ONCE = 4096  # elements of a constant: the first tell whether it may have few values
 MOVES = frozenset(("Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather"))
 CHOOSES = {"Where": 1, "Concat": 0}  # operators whose results are those of operands, from this one on
 
@@ -37,13 +38,15 @@ def of_signs(node: Node, sweep: Sweep) -> Value | Skip | None:
         return None
     gemm = node.op.name == "Gemm"
     weights = w.data.T if gemm and node.attrs["transB"] else w.data
-    scale = _scale(weights)
-    if scale is None:
+    if not w.data.size or len(np.unique(np.abs(weights[:, :1]))) > 2:  # most weights are told by their first column
         return None
     values = values_of(x, sweep)
     step = None if values is None else _step(values)
-    if values is None or step is None:
+    if values is None or step is None:  # before all weights are read, which may be gigabytes
         return Skip("its first operand is not known to be signs")
+    scale = _scale(weights)
+    if scale is None:
+        return None
     if gemm and (node.attrs["transA"] or node.attrs["alpha"] != 1 or node.attrs["beta"] != 1):
         return Skip("it turns its first operand, or has factors")
     k, n = weights.shape
@@ -64,12 +67,11 @@ def of_signs(node: Node, sweep: Sweep) -> Value | Skip | None:
 
 def _scale(w: np.ndarray) -> np.ndarray | None:
     """float32 [N]: the one magnitude of each column [K, N] that is not 0, or None where there are others."""
-    some = np.abs(w[:, :1])
-    if not w.size or len(np.unique(some)) > 2:  # most weights are told by their first column
+    blocks = [w[i : i + ROWS_AT_ONCE] for i in range(0, len(w), ROWS_AT_ONCE)]
+    most = np.max([np.abs(block).max(0) for block in blocks], axis=0)
+    if not np.isfinite(most).all():
         return None
-    magnitude = np.abs(w)
-    most = magnitude.max(0)
-    if not np.isfinite(most).all() or not np.all((magnitude == most) | (magnitude == 0)):
+    if not all(np.all((np.abs(block) == most) | (block == 0)) for block in blocks):
         return None
     return np.where(most == 0, 1, most).astype(np.float32)
 
@@ -102,6 +104,8 @@ def _values_of(v: Value, sweep: Sweep, depth: int, seen: Found) -> frozenset[flo
     name = node.op.name
     if name in MOVES:
         return values_of(node.inputs[0], sweep, depth - 1, seen)
+    if not node.op.elementwise and name not in CHOOSES:  # nor are the constants it reads looked at
+        return None
     found = [values_of(x, sweep, depth - 1, seen) for x in node.operands]
     known = [few for few in found if few is not None]
     whole = len(known) == len(found) == len(node.inputs)
@@ -109,7 +113,7 @@ def _values_of(v: Value, sweep: Sweep, depth: int, seen: Found) -> frozenset[flo
         return _few(np.array([x for few in known[CHOOSES[name] :] for x in few])) if whole else None
     if name == "Sign" and not whole:
         return frozenset((-1.0, 0.0, 1.0, math.nan)) if v.dtype.kind == "f" else frozenset((-1.0, 0.0, 1.0))
-    if not node.op.elementwise or not whole or not 0 < math.prod(map(len, known)) <= MOST_CHOICES:
+    if not whole or not 0 < math.prod(map(len, known)) <= MOST_CHOICES:
         return None
     return _few(np.concatenate([_of_choice(node, choice) for choice in every_choice(*known)]))
 
@@ -123,8 +127,9 @@ def _of_choice(node: Node, values: Sequence[float]) -> np.ndarray:
 
 def _few(values: np.ndarray) -> frozenset[float] | None:
     """Those that differ, with one NaN and one zero at most; None where they are many."""
-    some = np.unique(values[:SOME])
-    found = np.unique(values) if len(some) <= MOST_VALUES else some
-    return (
-        frozenset(math.nan if math.isnan(x) else x for x in found.astype(float)) if len(found) <= MOST_VALUES else None
-    )
+    found = values[:0]
+    for start in range(0, len(values), AT_ONCE):
+        found = np.unique(np.concatenate([found, values[start : start + AT_ONCE]]))
+        if len(found) > MOST_VALUES:
+            return None
+    return frozenset(math.nan if math.isnan(x) else x for x in found.astype(float))
