@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from targets import offered
 
 import graphc
 from graphc.graph import Builder, Graph
 
 F32 = np.dtype(np.float32)
-TARGETS = ("cpu:avx512", "cpu:avx2", "cpu:portable")
+TARGETS = offered("cpu:avx512", "cpu:avx2", "cpu:portable")
 
 
 def weights(k: int, n: int, zeros: float, block: tuple[int, int] = (1, 16), seed: int = 0) -> np.ndarray:

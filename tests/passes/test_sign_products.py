@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from passcheck import F32, build, refused, rewritten
+from targets import offered
 
 import graphc
 from graphc.graph import Builder, Graph, Value
@@ -16,7 +17,7 @@ from graphc.ops.sign_product import _unpacked, packed_signs
 from graphc.passes.sign_products import sign_products
 
 K, N = 70, 33
-TARGETS = ("cpu:avx512", "cpu:avx2", "cpu:portable")
+TARGETS = offered("cpu:avx512", "cpu:avx2", "cpu:portable")
 
 
 def signs(k: int = K, n: int = N, zeros: bool = False, seed: int = 0) -> np.ndarray:

@@ -57,10 +57,8 @@ def panels_where_sparse(lo: CpuLowering, p: Product, v: Value) -> SparsePanels |
     if np.count_nonzero(used) > KEPT * used.size:
         return None
     vl = lo.target.vl
-    nv = max(1, COLUMNS // vl)
     vectors = -(-p.n // vl)
-    if vectors < nv:
-        return None
+    nv = min(max(1, COLUMNS // vl), vectors)  # fewer than a panel has where there are no more columns
     tiles, padded = -(-vectors // nv), -(-p.k // vl) * vl
     mr = 1 if not is_size(p.m) and p.m == 1 else rows_of_tile(lo.target, p.m, nv)
     lanes = (p.n - 1) % vl + 1
