@@ -130,6 +130,8 @@ def _export(model: Model, way: str) -> Exported:
             f"x{i}": {a: f"x{i}_{a}" if n == "auto" else n for a, n in axes.items()} for i, axes in model.free.items()
         }
     elif model.free:
+        for recurrent in (torch.ops.aten.lstm, torch.ops.aten.gru):  # findings/torch-onnx-export-second-lstm.sh
+            recurrent.input._dispatch_cache.clear()
         dynamic = tuple(
             {a: torch.export.Dim.AUTO if n == "auto" else torch.export.Dim(n) for a, n in model.free.get(i, {}).items()}
             for i in range(len(runs[0]))
