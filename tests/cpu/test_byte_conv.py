@@ -50,9 +50,20 @@ def compiled(target: str, b: Builder, outputs: dict, threads: int = 1) -> graphc
 
 
 def check(
-    target: str, rng: np.random.Generator, kinds, x_shape, w_shape, x_zero, w_zero, threads: int = 1, **attrs
+    target: str,
+    rng: np.random.Generator,
+    kinds,
+    x_shape,
+    w_shape,
+    x_zero,
+    w_zero,
+    threads: int = 1,
+    lowest=True,
+    **attrs,
 ) -> None:
+    """lowest: among the weights. Where they have signs and it is not there, kernels are others without an instruction for bytes."""
     x, w = numbers(rng, kinds[0], *x_shape), numbers(rng, kinds[1], *w_shape)
+    w = w if lowest else np.maximum(w, np.iinfo(w.dtype).min + 1)
     b = Builder("conv")
     zeros = [b.constant(np.asarray(z, k)) for z, k in zip((x_zero, w_zero), kinds)]
     y = b.add("ConvInteger", b.input("x", kinds[0], x_shape), b.constant(w), *zeros, **attrs)
@@ -95,6 +106,8 @@ def test_sums(target: str, case: str):
     check(target, rng, ("uint8", "int8"), x, w, 255, 0, **attrs)
     check(target, rng, ("int8", "int8"), x, w, -128, 0, threads=2, **attrs)
     check(target, rng, ("uint8", "uint8"), x, w, 7, 128, **attrs)
+    check(target, rng, ("uint8", "int8"), x, w, 3, 0, lowest=False, **attrs)
+    check(target, rng, ("int8", "uint8"), x, w, -1, 128, threads=2, lowest=False, **attrs)
 
 
 @pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS], ids="-".join)

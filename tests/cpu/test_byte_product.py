@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from targets import require
+from targets import offered, require
 
 import graphc
 from graphc.backends.cpu.product import byte_product, byte_tile_micro
@@ -25,6 +25,11 @@ def numbers(rng: np.random.Generator, kind: str, *shape: int) -> np.ndarray:
     low, high = np.iinfo(kind).min, np.iinfo(kind).max
     drawn = rng.integers(low, high, shape, np.int64, endpoint=True)
     return np.where(rng.random(shape) < 0.3, rng.choice([low, high], shape), drawn).astype(kind)
+
+
+def above_the_lowest(w: np.ndarray) -> np.ndarray:
+    """As most tools quantise weights, of which those with signs have other kernels where there is no instruction for bytes."""
+    return np.maximum(w, np.iinfo(w.dtype).min + 1)
 
 
 def check(target: str, a: np.ndarray, w: np.ndarray, zeros: tuple, constant: bool, threads: int = 1) -> None:
@@ -50,6 +55,7 @@ def test_all_bytes(target: str, kinds: tuple[str, str], constant: bool):
         a, w = numbers(rng, kinds[0], *shape_a), numbers(rng, kinds[1], *shape_w)
         row, column = numbers(rng, kinds[0], shape_a[0], 1), numbers(rng, kinds[1], shape_w[1])
         check(target, a, w, (row, column), constant)
+        check(target, a, above_the_lowest(w), (row, column), constant)
     check(target, a, w, (None, None), constant)
     check(target, a, w, (np.array(3, kinds[0]), None), constant, threads=2)
 
@@ -71,7 +77,18 @@ def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runtime_of(detect()), "_toolchains", {})  # kernels of other tests have the same names
     rng = np.random.default_rng(2)
     for shape_a, shape_w in SIZES:
-        check("cpu", numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w), (None, None), True)
+        a, w = numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w)
+        check("cpu", a, w, (None, None), True)
+        check("cpu", a, above_the_lowest(w), (None, None), True)
+
+
+@pytest.mark.parametrize("a", [0, 127, 128, 255])
+@pytest.mark.parametrize("w", [-128, -127, 0, 127])
+def test_the_ends_of_both_ranges(a: int, w: int):
+    """Every product of a sum is the largest or the smallest there is."""
+    rows, columns = np.full((3, 70), a, np.uint8), np.full((70, 19), w, np.int8)
+    for target in offered("cpu", "cpu:avx2", "cpu:portable"):
+        check(target, rows, columns, (None, None), True)
 
 
 def test_a_batch_of_unknown_size():

@@ -20,15 +20,16 @@ from graphc.backends.cpu.integer.byte_conv_block import (
     ByteConvTile,
     ByteDepthwise,
     ByteDepthwiseRow,
+    begins_bytes,
     tile_bytes,
 )
 from graphc.backends.cpu.integer.numbers import kind_of, simplified, small_operands, with_numbers
 from graphc.backends.cpu.integer.pixels import Pixels, finish, read_pixels, read_window, write_pixels
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.product.byte_tile_micro import BASES, free_registers
+from graphc.backends.cpu.product.byte_tile_micro import BASES, dot_of_bytes, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, SHIFT, SHIFTED, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.expr import Expr
@@ -39,7 +40,7 @@ from graphc.lower.storage import Ref
 from graphc.sizes import hint_of, need
 
 VARYING = ("v", "p")  # kinds of operands that differ from pixel to pixel
-DESCRIBED = {BYTES: ("bytes", "bytes"), PAIRS: ("bfloat16", "numbers")}
+DESCRIBED = {BYTES: ("bytes", "bytes"), SHIFTED: ("bytes", "bytes"), PAIRS: ("bfloat16", "numbers")}
 WIDEST, TALLEST = 8, 3 * BASES  # vectors and rows of a tile, whose rows have pointers in few registers
 TAPS = 2**24 // (255 * 128)  # of a window of one channel, whose sum is exact in float32
 
@@ -110,7 +111,7 @@ def lower_pair_conv(lo: CpuLowering, group: Group) -> None:
 def lower_byte_conv(lo: CpuLowering, group: Group) -> None:
     fill = group.anchor.inputs[2]
     lo.idle.add(fill)  # where there is no border
-    _emit(lo, group, BYTES, lo.read(fill).ref)
+    _emit(lo, group, dot_of_bytes(lo.target, group.anchor.inputs[1]), lo.read(fill).ref)
 
 
 def _emit(lo: CpuLowering, group: Group, dot: Dot, fill: Ref) -> None:
@@ -230,7 +231,7 @@ def _emit_tiles(
         part=part,
         x_n=x.n, x_row=sh * x.row, x_pixel=sw * x.pixel, x_group=across, y_n=y.n, y_row=y.row, y_pixel=y.pixel,
         y_group=channels * item, groups=groups, channels=channels, panels=panels,
-        panel=kh * runs * steps * dot.weights(nv * vl),
+        panel=kh * runs * steps * dot.weights(nv * vl) + begins_bytes(dot, nv * vl),
         mr=mr, nv=nv, last_nv=last_nv, last_lanes=last_lanes, window=kh, runs=runs, steps=steps, x_h=dh * x.row,
         x_run=dw * x.pixel, y_vector=vl * item, scratch=scratch, stride=stride, operands=len(operands),
         varying=sum(o.kind in VARYING for o in operands), records=[o.record for o in operands],
@@ -241,7 +242,8 @@ def _emit_tiles(
 
 
 def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
-    """For each group its panels [row of the window][column][step][lane][dot.k]; zeros where there is no channel."""
+    """For each group its panels [row of the window][column][step][lane][dot.k]; zeros where there is no channel. A panel of SHIFTED
+    begins with what its sums begin with."""
     source, groups, vl = node.inputs[1].data, node.attrs["group"], lo.target.vl
 
     def make() -> np.ndarray:
@@ -253,9 +255,12 @@ def _weights(lo: CpuLowering, node: Node, dot: Dot, width: int, nv: int) -> Ref:
         moved = np.moveaxis(source.reshape(groups, channels, depth, *kernel), 2, -1)
         padded[:, :channels, ..., :depth] = moved
         steps = dot.pack(np.moveaxis(padded, 1, -1))  # [group, kh, kw, step, lane, k]
-        parts = [
-            steps[g, ..., at : at + nv * vl, :].reshape(-1) for g in range(groups) for at in range(0, lanes, nv * vl)
-        ]
+        parts = []
+        for g in range(groups):
+            for panel in (slice(at, at + nv * vl) for at in range(0, lanes, nv * vl)):
+                if dot is SHIFTED:
+                    parts.append((SHIFT * padded[g, panel].sum((1, 2, 3), dtype=np.int32)).view(np.int8))
+                parts.append(steps[g, ..., panel, :].reshape(-1))
         return np.concatenate(parts)
 
     return Ref(lo.weights.pack(source, ("byte conv", groups, width, nv, vl, *dot.recipe), make))

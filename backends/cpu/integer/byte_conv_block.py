@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphc.backends.cpu.sizes import lines
+from graphc.backends.cpu.tile.dot import SHIFTED, Dot
 from graphc.expr import Expr
 from graphc.lower.block import Block
 from graphc.lower.kernel import Kernel
@@ -42,6 +43,11 @@ MAX_OPERANDS = 24  # values that an epilogue reads, and its numbers
 BORDER = Block(
     "x y fill item n height width groups channels x_n x_h x_w x_c y_n y_h y_w y_group above left y_height y_width"
 )
+
+
+def begins_bytes(dot: Dot, lanes: int) -> int:
+    """Of what the sums of so many lanes begin with, in front of their weights."""
+    return dot.accumulator.item * lanes if dot is SHIFTED else 0
 
 
 def tile_bytes() -> int:

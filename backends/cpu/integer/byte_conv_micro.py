@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE, ByteConvTile
+from graphc.backends.cpu.integer.byte_conv_block import BYTE_TILE, ByteConvTile, begins_bytes
 from graphc.backends.cpu.integer.byte_epilogue_micro import Ending, places_in
 from graphc.backends.cpu.kernel import micro
 from graphc.backends.cpu.product.byte_tile_micro import ByteRows
@@ -34,7 +34,7 @@ def byte_conv_tile(
 ) -> None:
     """void(block, x, w, y): mr pixels, X_PIXEL bytes apart, times nv vectors of output channels.
 
-    w: [row of the window][run][step][nv vectors] as tile/dot.py packs a step. masked: only the first LANES lanes of the
+    w: what the sums begin with, where that is not 0, and [row of the window][run][step][nv vectors] as tile/dot.py packs a step. masked: only the first LANES lanes of the
     last vector exist in the result.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
@@ -42,9 +42,11 @@ def byte_conv_tile(
     b = q.b
     x, w, y = (q.pointer(p) for p in (x, w, y))
     tile = ByteRows(q, target, mr, nv, q.slot(block, X_PIXEL), DOTS[dot])
-    zero = q.const(0, tile.element, tile.vl)
-    for a in tile.flat:
-        b.store(zero, a)
+    begins = begins_bytes(DOTS[dot], nv * tile.vl)
+    for i, a in enumerate(tile.flat):
+        first = tile.load(q.offset(w, i % nv * tile.vector)) if begins else q.const(0, tile.element, tile.vl)
+        b.store(first, a)
+    w = q.offset(w, begins)
     steps, x_h, x_run = q.slot(block, STEPS), q.slot(block, X_H), q.slot(block, X_RUN)
     step = nv * tile.weights
     whole = b.and_(steps, i64(-UNROLL))

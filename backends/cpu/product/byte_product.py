@@ -12,13 +12,13 @@ from graphc.backends.cpu.conv.window import Epilogue
 from graphc.backends.cpu.integer.numbers import kind_of, simplified, small_operands, with_numbers
 from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
-from graphc.backends.cpu.product.byte_tile_micro import free_registers
+from graphc.backends.cpu.product.byte_tile_micro import dot_of_bytes, free_registers
 from graphc.backends.cpu.product.gemm import emit_product, packed_b
 from graphc.backends.cpu.product.matrices import Product, product_of
 from graphc.backends.cpu.product.panels import Panels, panels_of
 from graphc.backends.cpu.sizes import BATCH_DIMS
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES
+from graphc.backends.cpu.tile.dot import BYTES, SHIFT, SHIFTED, Dot
 from graphc.expr import Expr
 from graphc.graph import Node, Value
 from graphc.lower.constants import channel_vector, constant
@@ -65,13 +65,26 @@ def lower_byte_product(lo: CpuLowering, group: Group) -> None:
         return
     a, b = _floats(lo, rows, tail=1), _floats(lo, columns, tail=3)
     p = product_of(node, a, b, y)
-    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k, BYTES)
+    dot = BYTES if any(p.b_batch) else dot_of_bytes(lo.target, columns)
+    panels = panels_of(replace(lo.target, registers=free_registers(lo.target)), p.m, p.n, p.k, dot)
     weights, b_batch = packed_b(lo, node.name, columns, p, b, panels)
     info = lo.info(
         group, "gemm", "gemm of bytes", f"{p.m}x{BYTES.k * p.k} by {BYTES.k * p.k}x{p.n}; tile {panels.mr}x{panels.nv}"
     )
-    places = a.ref, weights, Ref(channel_vector(lo, None, p.n, lo.target.vl)), y.ref
-    emit_integer_product(lo, group, p, panels, places, b_batch, BYTES.told(info, columns), group.expression)
+    places = a.ref, weights, _begins(lo, dot, columns, p.n), y.ref
+    emit_integer_product(lo, group, p, panels, places, b_batch, dot.told(info, columns), group.expression)
+
+
+def _begins(lo: CpuLowering, dot: Dot, columns: Value, n: int) -> Ref:
+    """What the sums of the n columns begin with, in int32."""
+    if dot is not SHIFTED:
+        return Ref(channel_vector(lo, None, n, lo.target.vl))
+
+    def make() -> np.ndarray:
+        sums = columns.data.reshape(-1, n, BYTES.k).sum((0, 2), dtype=np.int32)
+        return np.pad(SHIFT * sums, (0, -n % lo.target.vl))
+
+    return Ref(lo.weights.pack(columns.data, ("byte sums", n, lo.target.vl), make))
 
 
 def emit_integer_product(

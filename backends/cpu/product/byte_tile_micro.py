@@ -10,9 +10,10 @@ from __future__ import annotations
 from llvmlite import ir
 
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, PAIRS, Dot
+from graphc.backends.cpu.tile.dot import BYTES, PAIRS, SHIFTED, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
+from graphc.graph import Value
 
 _INSTRUCTIONS = {BYTES: "vpdpbusd", PAIRS: "vdpbf16ps"}
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
@@ -21,6 +22,13 @@ RESERVED = 4  # vector registers that the step takes where there is no instructi
 def has_dot(target: Target) -> bool:
     """Is there an instruction (AVX-512 VNNI) for the inner step of bytes?"""
     return target.isa == "avx512" and "+avx512vnni" in target.features.split(",")
+
+
+def dot_of_bytes(target: Target, weights: Value) -> Dot:
+    """The inner step of unsigned bytes times those."""
+    if has_dot(target) or not target.asm or not weights.is_const or weights.data.min(initial=0) == -128:
+        return BYTES
+    return SHIFTED
 
 
 def free_registers(target: Target) -> int:
@@ -32,21 +40,22 @@ class ByteTile(Tile):
     """Rows [4·vl steps][mr], weights [4·vl steps][nv vectors]; the sums of bytes are exact modulo 2^32. For PAIRS there is always an
     instruction (`Target.dots_bfloat16`), which takes numbers below float32's smallest normal one for 0.
 
-    Without the instruction, pairs of products are added in 16 bits, which saturate: a byte is cut into its low seven bits
-    and its highest, for either of which two products fit.
+    Without the instruction, pairs of products are added in 16 bits, which saturate. For SHIFTED, bytes of rows become signed ones
+    by -128; of these, magnitudes are multiplied by weights that take their signs, two products of which fit: at most 128 * 127.
+    For BYTES, where a weight may be -128, a byte is cut into its low seven bits and its highest, for either of which two fit.
     """
 
     def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0, dot: Dot = BYTES) -> None:
         super().__init__(q, target, mr, nv, lines, dot)
         self.native = dot is PAIRS or has_dot(target)
-        self.temporaries = 0 if self.native else 2  # low bits, products
+        self.temporaries = 0 if self.native else 2  # low bits or magnitudes, products
 
     @property
     def constants(self) -> list[ir.Value]:
-        """The mask of the low seven bits of bytes, and 16-bit ones."""
+        """The mask of the low seven bits of bytes, or that of the highest, and 16-bit ones."""
         if self.native:
             return []
-        words = [0x7F7F7F7F, 0x00010001]
+        words = [0x80808080 if self.dot is SHIFTED else 0x7F7F7F7F, 0x00010001]
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
@@ -54,13 +63,25 @@ class ByteTile(Tile):
         if not self.native:
             mask, _, low, _ = registers
             suffix = "d" if self.target.asm == "v" else ""
-            lines += [f"vpand{suffix} {mask}, {to}, {low}", f"vpxor{suffix} {low}, {to}, {to}"]
+            if self.dot is SHIFTED:
+                lines += [f"vpxor{suffix} {mask}, {to}, {to}", f"vpabsb {to}, {low}"]
+            else:
+                lines += [f"vpand{suffix} {mask}, {to}, {low}", f"vpxor{suffix} {low}, {to}, {to}"]
         return "\n".join(lines)
 
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
         if self.native:
             return [f"{_INSTRUCTIONS[self.dot]} {weight}, {spread}, {acc}"]
         _, ones, low, products = registers
+        if self.dot is SHIFTED:
+            load, weight = ([f"vmovdqu {weight}, {products}"], products) if "(" in weight else ([], weight)
+            return [
+                *load,
+                f"vpsignb {spread}, {weight}, {products}",
+                f"vpmaddubsw {products}, {low}, {products}",
+                f"vpmaddwd {ones}, {products}, {products}",
+                f"vpaddd {products}, {acc}, {acc}",
+            ]
         lines = []
         for bits in (low, spread):
             lines += [
