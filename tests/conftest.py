@@ -1,9 +1,11 @@
-"""For all tests: one cache of kernels, not the user's; samples of tests of many cases; what is skipped without numba-cuda."""
+"""For all tests: one cache of kernels, not the user's; samples of tests of many cases; what is skipped without numba-cuda, and
+what has no time left."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from targets import CUDA, WITHOUT_CUDA
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # `benchmarks`; last, so that graphc is the installed one
 from graphc import own  # noqa: E402
 
+UNTIL = os.environ.get("GRAPHC_TESTS_UNTIL")  # seconds since the epoch: tests that would begin later are skipped
+
 settings.register_profile("machines that do other things", deadline=None)
 settings.load_profile("machines that do other things")
 
@@ -23,9 +27,17 @@ settings.load_profile("machines that do other things")
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     _sample(items)
+    if UNTIL:  # files in another order each time, so that all have their turn
+        items.sort(key=lambda item: crc32(f"{UNTIL} {item.path.name}".encode()))
     if not CUDA:
         for item in filter(_needs_cuda, items):
             item.add_marker(pytest.mark.skip(reason=WITHOUT_CUDA))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    if UNTIL and time.time() > float(UNTIL):
+        pytest.skip("no time left")
 
 
 def _sample(items: list[pytest.Item]) -> None:
