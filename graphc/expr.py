@@ -69,6 +69,9 @@ class Expr:
     def __neg__(self):
         return Expr("neg", (self,), self.dtype)
 
+    def __abs__(self):
+        return absolute(self)
+
     def __lt__(self, o):
         return _compare("lt", self, o)
 

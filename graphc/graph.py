@@ -16,6 +16,7 @@ from graphc.attrs import Attrs
 from graphc.errors import GraphcError, Location, TypeRuleError
 from graphc.objects import is_object
 from graphc.op import Call, Deferred, Op, get_op
+from graphc.own import mistakes
 from graphc.signature import State
 from graphc.sizes import array_of, is_size_array
 from graphc.types import Dim, MaybeNone, TensorType
@@ -134,7 +135,8 @@ def make_node(
                 raise TypeRuleError(f"takes tensors, and '{v.name}' is of type {v.type}")
         if types is None:
             try:
-                types = list(op.infer(Call(op, inputs, complete, len(outputs))))
+                with mistakes(op.name, "infer"):
+                    types = list(op.infer(Call(op, inputs, complete, len(outputs))))
             except Deferred:
                 types = [None] * len(outputs)
             except GraphcError:  # InputError is a ValueError, too

@@ -17,6 +17,7 @@ import numpy as np
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
 from graphc.objects import ObjectType, boxed, is_object, matches, unbox
+from graphc.own import mistakes
 from graphc.signature import wrong_names
 from graphc.types import MaybeNone, Sym, TensorType
 from graphc.words import many
@@ -94,7 +95,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
     where: _Where = {"op": node.op.name, "node": node.name, "source": node.source}
     extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op.reference) else {}
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), mistakes(node.op.name, "reference"):
             results = node.op.reference(*arrays, **node.attrs, **extra)
     except GraphcError as error:
         raise error.located(**where) from None

@@ -6,11 +6,13 @@ import hashlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import LoadError, Location
+from graphc.errors import GraphcError, LoadError, Location
 
 PARTS: list[Any] = []  # operators and lowerings that code outside of graphc has registered
 FILES: dict[str, str] = {}  # where operators of these names were registered, if it was in a file
@@ -33,6 +35,26 @@ def note(part: Any) -> None:
         PARTS.append(part)
     if file:
         FILES[getattr(part, "name", "")] = os.path.abspath(file)
+
+
+@contextmanager
+def mistakes(name: str, part: str) -> Iterator[None]:
+    """Raises GraphcError with the user's file and line where a function fails that belongs to the operator of that name and comes
+    from outside of graphc. part: the field of its record that holds the function."""
+    try:
+        yield
+    except (GraphcError, MemoryError):
+        raise
+    except Exception as error:
+        if name not in FILES or type(error).__name__ == "Deferred":  # of graphc.op, which imports this
+            raise
+        stem = os.path.basename(FILES[name])
+        raise GraphcError(
+            f"its `{part}` fails: {type(error).__name__}: {error}",
+            hint=f"`graphc test {stem}` tries it with small operands",
+            op=name,
+            source=_place(error, FILES[name]),
+        ) from error
 
 
 def _is_ours(module: str) -> bool:

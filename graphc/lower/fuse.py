@@ -15,6 +15,7 @@ import numpy as np
 from graphc import expr
 from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
+from graphc.own import mistakes
 from graphc.report import FusionNote
 from graphc.sizes import is_size_array
 from graphc.types import MaybeNone, TensorType
@@ -360,7 +361,8 @@ def scalar_of(node: Node) -> Expr:
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:
     """The node's scalar body over expressions of its operands."""
     assert node.op.scalar is not None
-    tree = node.op.scalar(*args, **{k: node.attrs[k] for k in node.op.scalar_attrs})
+    with mistakes(node.op.name, "scalar"):
+        tree = node.op.scalar(*args, **{k: node.attrs[k] for k in node.op.scalar_attrs})
     if not isinstance(tree, Expr):  # a body that does not depend on its operands
         tree = expr.const(tree, node.output.dtype)
     return expr.cast(tree, node.output.dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from graphc.graph import Builder, Graph, Node, Value
 from graphc.memory_limit import require_results
+from graphc.own import mistakes
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.unread import all_attributes_read, require_operands_read
@@ -51,8 +52,9 @@ class Decompose:
         assert node.op.expand is not None
         parts = Builder()
         known: set[Value] = set()
-        if node.op.expand(parts, node.call) is None:
-            return False
+        with mistakes(node.op.name, "expand"):
+            if node.op.expand(parts, node.call) is None:
+                return False
         for n in parts.nodes:
             if all(v.is_const or v in known for v in n.operands):
                 known.update(n.outputs)
@@ -66,7 +68,7 @@ class Decompose:
         assert node.op.expand is not None
         require_results(node)
         start, call = len(sweep.nodes), node.call
-        with all_attributes_read(node, EXPANSION):
+        with all_attributes_read(node, EXPANSION), mistakes(node.op.name, "expand"):
             values = node.op.expand(sweep, call)
             if values is None:
                 node.attrs.ignore(*node.op.attrs)

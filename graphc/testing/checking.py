@@ -13,6 +13,7 @@ from graphc.errors import GraphcError
 from graphc.graph import Builder, Graph, Value
 from graphc.interpret import run_graph
 from graphc.op import Call
+from graphc.own import mistakes
 from graphc.testing.files import FOLDER, write_use
 from graphc.testing.uses import Use
 from graphc.types import TensorType
@@ -83,7 +84,8 @@ def expanded(use: Use) -> list[np.ndarray] | None:
     if op.expand is None:
         return None
     b = Builder("expansion")
-    results = op.expand(b, Call(op, use.operands(b), op.complete_attrs(use.attrs), use.n_outputs))
+    with mistakes(op.name, "expand"):
+        results = op.expand(b, Call(op, use.operands(b), op.complete_attrs(use.attrs), use.n_outputs))
     if results is None:
         return None
     values: tuple[Value, ...] = tuple(results) if isinstance(results, (tuple, list)) else (results,)
