@@ -113,8 +113,7 @@ def test_lines_of_whole_tiles():
 
 def test_why_not_with_a_halo():
     model = compiled(net(96, 64, 7, 7, 1, "Relu", True, 1))
-    (step,) = (s for s in model.plan().steps if s.algorithm == DIRECT)
-    assert "not strassen: its result has a halo" in step.reason
+    assert any("not strassen: its result has a halo" in s.reason for s in model.plan().steps if s.algorithm == DIRECT)
 
 
 @pytest.mark.parametrize("images", [2, 3])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from targets import require
+from targets import offered, require
 
 import graphc
 from graphc import pipeline
@@ -40,7 +40,7 @@ from graphc.sizes import LOOKED_UP, Trace, is_size, number_of
 from graphc.types import TensorType
 
 TARGETS = ["cpu", "cpu:avx2", "cpu:portable"]
-ISAS = ["avx512", "avx2", "portable"]
+ISAS = [t.partition(":")[2] for t in offered("cpu:avx512", "cpu:avx2", "cpu:portable")]
 
 
 @given(pixels=st.integers(1, 3000), highest=st.integers(1, 14), exact=st.booleans(), data=st.data())
@@ -93,7 +93,7 @@ def test_depthwise_tiles(isa: str):
         assert cost(pixels, row_tile(target, pixels)) <= 1.05 * least
 
 
-def kernels(graph: Graph, shapes: Sequence[tuple[int, ...]], isa: str = "avx512") -> list[set[Kernel]]:
+def kernels(graph: Graph, shapes: Sequence[tuple[int, ...]], isa: str = ISAS[0]) -> list[set[Kernel]]:
     """What each shape of the first input needs. Nothing is compiled."""
     graph = pipeline.run(graph, pipeline.SHAPE_FREE)
     weights, found = WeightStore(), []
@@ -246,7 +246,7 @@ def test_winograd_groups_of_many(
 
 @given(pixels=st.integers(2, 600), heights=st.sampled_from([(14, 11, 8), (7, 6, 4), (3, 2), (2,)]), data=st.data())
 def test_rows_of_many_without_overlap(pixels: int, heights: tuple[int, ...], data: st.DataObject):
-    target = detect("avx512")
+    target = detect(ISAS[0])
     trace = Trace()
     n = trace.size("n", max(pixels, heights[-1]))
     trace.begin()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from .case import Case, all_nodes
@@ -72,6 +74,21 @@ def reaches(is_special: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Tes
         return matches
 
     return reads
+
+
+SATURATES = "without VNNI ONNX Runtime adds products by int8 weights in 16 bits, which saturate"
+
+
+@cache
+def runtime_saturates() -> bool:
+    """Are its products by int8 weights wrong on this CPU?"""
+    w = helper.make_tensor("w", TensorProto.INT8, [8, 1], [127] * 8)
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1, 1])
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["x", "w"], ["y"])], "sum", [x], [y], [w])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (found,) = ort.InferenceSession(model.SerializeToString()).run(None, {"x": np.full((1, 8), 255, np.uint8)})
+    return int(found[0, 0]) != 8 * 255 * 127
 
 
 nan_reaches = reaches(np.isnan)
@@ -328,6 +345,15 @@ FAULTS = [
     )),
     Known("QMoE of 8 bits", "it rounds its operand to 8 bits, too, where its weights lie in blocks", attribute(
         "com.microsoft::QMoE", "expert_weight_bits", 8,
+    )),
+    Known("sums of bytes", SATURATES, both(
+        has(
+            "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul",
+            *(f"com.microsoft::{name}" for name in (
+                "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention", "QGemm", "QLinearConv",
+            )),
+        ),
+        lambda case, text: runtime_saturates(),
     )),
     Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(
         TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fuzz.peers import runtime_saturates
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from quantized_nets import NETS, Net, data, in_onnxruntime, net
 
@@ -43,7 +44,7 @@ def test_onnx_runtime_computes_the_same(name: str):
     x = data(graph, 8, seed=2)
     ours = graphc.compile(made.graph, threads=1).run({"x": x})["y"]
     step = np.abs(ours).max() / 255
-    for optimized in (False, True):
+    for optimized in (False,) if runtime_saturates() else (False, True):
         (theirs,) = in_onnxruntime(model, {"x": x}, optimized)
         assert np.abs(ours - theirs).max() <= 2 * step
         assert np.mean(np.abs(ours - theirs) > step / 50) < 0.02  # few elements, where at all
@@ -246,7 +247,7 @@ def test_the_form_of_com_microsoft(weights: str, block: int):
     x = np.random.default_rng(0).standard_normal((3, 70)).astype(np.float32)
     expected = reference.run(standard.graph, {"x": x})["y"]
     assert standard.report.layers == made.report.layers
-    near = {"atol": 2e-6 * np.abs(expected).max()}
+    near = {"atol": 4e-6 * np.abs(expected).max()}  # three sums of up to 70, in other orders
     np.testing.assert_allclose(graphc.compile(model, threads=1)(x), expected, **near)
     np.testing.assert_allclose(in_onnxruntime(model, {"x": x})[0], expected, **near)
 
