@@ -21,7 +21,7 @@ NAMES = [name for name, uses in USES.items() if uses]
 SAMPLE = {*random.Random(7).sample(NAMES, 24), "Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Concat"}
 # Operators whose samples have a width that is a number for good: of heads, by whose root scores are scaled; of states, by which
 # weights are packed; of windows, by whose length signals are transformed; of kernels, where the weights are no constants.
-LACKS = {"Attention", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer", "com.ms.internal.nhwc::Conv"} | {
+LACKS = {"Attention", "DFT", "RNN", "STFT", "ai.onnx.ml::FeatureVectorizer", "com.ms.internal.nhwc::Conv"} | {
     f"com.microsoft::{name}"  # expansions that count in numbers
     for name in (
         "EmbedLayerNormalization", "GatherBlockQuantized", "MoE", "MultiHeadAttention", "NGramRepeatBlock",
