@@ -129,16 +129,17 @@ def _load(
         problems.add(problem)
     problems.stop()
     count = sum(p.value.data.size for p in expander.params.values() if p.trainable)
-    weight_rows = (WeightRow(k, p.value.type, p.source, p.origin, p.trainable) for k, p in expander.params.items())
+    weight_rows = tuple(WeightRow(k, p.value.type, p.source, p.origin, p.trainable) for k, p in expander.params.items())
     meta = {
         "producer": "yaml",
         "file": root.file,
         "layers": tuple(expander.rows),
         "parameters": count,
-        "weights": tuple(weight_rows),
+        "weights": weight_rows,
         "blocks": expander.blocks,
         "nets": tuple(n.name for n in nets if n.name),
         "labels": labels,
+        "described": {"random_weights": any(row.origin.startswith("seed ") for row in weight_rows)},
     }
     if not fitting:
         meta |= {"misfits": tuple(misfits), "unused_arrays": weights.unused(others)}

@@ -74,7 +74,7 @@ class Arguments:
         found = None if self._device_array is None else self._device_array(given)
         array = tensor(what, given if found is None else found.numpy(), want.dtype, f"the model wants {want}")
         if isinstance(want, TensorType) and not fits(array, want):
-            raise InputError(f"{what} has shape {array.shape}, the model wants {want}", hint=remedy(array, want))
+            raise InputError(f"{what} has shape {array.shape}, the model wants {want}", hint=remedy(array.shape, want))
         return array
 
     def _on_device(self, i: int, a: Any) -> Any | None:

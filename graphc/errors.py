@@ -101,6 +101,10 @@ class DeviceError(GraphcError):
     """A GPU, or its driver, that failed while it was at work."""
 
 
+class NoDeviceError(UnsupportedError, DeviceError):
+    """A GPU that this machine does not have, or that its driver can't use."""
+
+
 class OutOfMemoryError(GraphcError, MemoryError):
     """A value, a plan or a result that the machine's memory does not hold."""
 

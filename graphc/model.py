@@ -617,7 +617,7 @@ class Model:
         for spec, want, a in zip(specs, self._input_types, arrays):
             if want is not None and not fits(a, want):
                 raise InputError(
-                    f"input '{spec.name}' has shape {a.shape}, the model wants {want}", hint=remedy(a, want)
+                    f"input '{spec.name}' has shape {a.shape}, the model wants {want}", hint=remedy(a.shape, want)
                 )
         if None in self._input_types:
             return self._read(types={s.name: open_type(s.name, a) for s, a in zip(specs, arrays) if s.type is None})

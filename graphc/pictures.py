@@ -67,5 +67,8 @@ def _open(data: bytes) -> Image:
         SyntaxError,
         EOFError,
     ) as error:  # Pillow's readers raise all of these for damaged files
-        reason = "its format is not known" if "cannot identify" in str(error) else error
-        raise InputError(f"no picture that can be read: {reason}", hint=f"known: {', '.join(SUFFIXES)}") from None
+        if "cannot identify" in str(error):
+            raise InputError(
+                "no picture that can be read: its format is not known", hint=f"known: {', '.join(SUFFIXES)}"
+            ) from None
+        raise InputError(f"a damaged picture: {error}", hint="get the file again") from None

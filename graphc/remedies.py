@@ -17,15 +17,15 @@ def _takes(want: TensorType, shape: Sequence[int]) -> bool:
     return len(shape) == want.rank and all(isinstance(d, Sym) or d == n for d, n in zip(want.shape, shape))
 
 
-def remedy(a: np.ndarray, want: TensorType) -> str:
-    """Of an array whose shape does not fit."""
-    step = _step(a.shape, want)
-    if a.ndim != want.rank:
-        told = f"it must have {want.rank} dims, not {a.ndim}"
+def remedy(shape: tuple[int, ...], want: TensorType) -> str:
+    """Of an array of a shape that does not fit."""
+    step = _step(shape, want)
+    if len(shape) != want.rank:
+        told = f"it must have {want.rank} dims, not {len(shape)}"
         return f"{told}: {step[1]}: x{step[0]}" if step else f"{told}: reshape it"
     if step:
         return f"{step[1]}: x{step[0]}"
-    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, a.shape)) if not isinstance(d, Sym) and d != n]
+    wrong = [str(k) for k, (d, n) in enumerate(zip(want.shape, shape)) if not isinstance(d, Sym) and d != n]
     dims = f"dim {wrong[0]} differs" if len(wrong) == 1 else f"dims {', '.join(wrong)} differ"
     return f"{dims}; sizes that are numbers are fixed in the model, names may be any size"
 
@@ -36,6 +36,8 @@ def conversion(a: np.ndarray, dtype: np.dtype, want: TensorType | None) -> str:
 
     step = None if want is None or _takes(want, a.shape) else _step(a.shape, want)
     behind = f"{step[0]} ({step[1]})" if step else ""
+    if a.dtype.kind in "OUS" and dtype.kind not in "OUS":
+        return f"give numbers: an array of {dtype_name(dtype)}"
     how = f"convert it: x.astype('{'str' if dtype.kind == 'O' else dtype_name(dtype)}'){behind}"
     if a.dtype == np.uint8 and a.ndim > 2 and is_float(dtype):  # a picture
         return f"{how}, and divide by 255 where the model was trained on 0 to 1"

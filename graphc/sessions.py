@@ -81,6 +81,6 @@ def _checked(s: Carried, arguments: Arguments, value: Any) -> np.ndarray:
     """A copy of a state's value, in the host's memory. Raises InputError where it does not fit."""
     a = arguments.checked(arguments.names.index(s.state.input), value)
     if not fits(a, s.type):
-        hint = remedy(a, s.type)
+        hint = remedy(a.shape, s.type)
         raise InputError(f"state '{s.name}' has shape {a.shape}, the model wants {s.type}", hint=hint)
     return np.array(a, order="C")

@@ -20,8 +20,9 @@ from graphc.dtypes import is_float
 from graphc.errors import InputError
 from graphc.objects import Content, ObjectType
 from graphc.reading import AS_IT_IS, Reading, open_type
+from graphc.remedies import remedy
 from graphc.signature import Spec
-from graphc.types import TensorType
+from graphc.types import Dim, Sym, TensorType
 
 if TYPE_CHECKING:
     from graphc.graph import Graph
@@ -228,16 +229,23 @@ def input_files(sources: Iterable[str]) -> list[str]:
 def _bind(spec: Spec, shape: Sequence[int], bound: dict[str, int]) -> None:
     if spec.shape is None:
         return
-    fits = len(shape) == len(spec.shape)
+    fits, others = len(shape) == len(spec.shape), []
     for want, size in zip(spec.shape, shape):
         symbol = str(want)
-        fits &= size == want if isinstance(want, int) else symbol == ANY or bound.setdefault(symbol, size) == size
-    if not fits:
-        sizes = ", ".join(f"{dim} = {size}" for dim, size in bound.items())
-        where = f" with {sizes}" if sizes else ""
+        if isinstance(want, int):
+            fits &= size == want
+        elif symbol != ANY and bound.setdefault(symbol, size) != size:
+            others.append(f"{symbol} = {bound[symbol]}")
+    if not fits or others:
+        where = f" with {', '.join(others)}" if others else ""
         raise InputError(
-            f"input '{spec.name}' can't be {shape_text(shape)}: the model wants {shape_text(spec.shape)}{where}"
+            f"input '{spec.name}' can't be {shape_text(shape)}: the model wants {shape_text(spec.shape)}{where}",
+            hint=None if others else remedy(tuple(shape), TensorType(np.float32, tuple(map(_dim, spec.shape)))),
         )
+
+
+def _dim(d: int | str) -> Dim:
+    return d if isinstance(d, int) else Sym("any" if d == ANY else d)
 
 
 def _sizes(spec: Spec, bound: Mapping[str, int], batch: int) -> tuple[int | str, ...]:

@@ -118,6 +118,11 @@ def run(
             raise InputError(f"all inputs are given, and '{files[0]}' is for none", hint=names_of(compiled.inputs))
         found = list(expanded(files))
         refuse_inputs([output], paths_of(found))
+        if compiled.described.get("random_weights"):
+            click.echo(
+                f"the weights of {compiled.name} are random: what it answers means nothing (weights: in its YAML file)",
+                err=True,
+            )
         read = samples(found, reader, compiled.outputs)
         answers = run_over(compiled, read, base, batch) if on is None else run_on(on, compiled, read, base)
         keep = bool(click.get_current_context().params.get("as_json"))

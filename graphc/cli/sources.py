@@ -20,6 +20,7 @@ from graphc.objects import ObjectType
 from graphc.signature import Spec
 from graphc.types import dtype_name
 
+KINDS = "a .npy, .npz, .csv or .pb file, a picture (.jpg, .png …), a sound (.wav …)"
 FILLS = ("random", "ones", "zeros")
 
 
@@ -126,15 +127,14 @@ def load_arrays(file: File) -> dict[str, np.ndarray]:
         loaded = np.load(io.BytesIO(file.data) if file.is_stdin else path, allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
     except FileNotFoundError:
-        kinds = "a .npy, .npz, .csv or .pb file, a picture, a sound"
-        hint = f"a source is {kinds}, numbers (16000 or 1,2,3), or one of {', '.join(FILLS)}"
+        hint = f"a source is {KINDS}, numbers (16000 or 1,2,3), or one of {', '.join(FILLS)}"
         raise InputError(f"no file or folder '{path}'", hint=hint) from None
     except OSError as error:
         raise InputError(f"can't read '{path}': {error.strerror or error}") from None
     except (ValueError, EOFError, zipfile.BadZipFile):  # NumPy's own text tells how to unpickle
-        raise InputError(
-            f"'{path}' is no .npy or .npz file of numbers or text", hint="write it with numpy.save"
-        ) from None
+        known = str(path).lower().endswith((".npy", ".npz")) or file.is_stdin
+        hint = "write it with numpy.save" if known else f"its suffix says what a file is: {KINDS}"
+        raise InputError(f"'{path}' is no .npy or .npz file of numbers or text", hint=hint) from None
     if not arrays or not all(isinstance(a, np.ndarray) for a in arrays.values()):
         raise InputError(
             f"'{path}' holds {'what is no array' if arrays else 'no arrays'}", hint="write it with numpy.savez"

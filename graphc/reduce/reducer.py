@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphc.bind import bind
-from graphc.errors import InputError
+from graphc.errors import DeviceError, InputError
 from graphc.graph import Graph, Node
 from graphc.objects import ObjectType
 from graphc.reduce.case import Case, only_results, resized
@@ -38,15 +38,17 @@ def reduce(
     same class, a crash with the same signal, a hang); the last is one of which no node can be left out any more.
 
     trial: how it is tried, in a process of its own; seconds: after which nothing smaller is looked for; say: called with each
-    step. Raises InputError where nothing is wrong with the case.
+    step. Raises InputError where nothing is wrong with the case, DeviceError where it fails for what the machine lacks.
     """
     trial = trial or Trial()
     trial = replace(trial, imports=(*trial.imports, *(f for f in own_files(case.graph) if f not in trial.imports)))
     with Worker(trial) as worker:
         verdict = worker.verdict(case)
         if not verdict:
-            hint = "compare it with something else (--against), with other inputs, or leave out fewer passes"
+            hint = "compare it with something else (--against onnxruntime), with the inputs that failed (--input), or on the target (--target)"
             raise InputError(f"nothing is wrong with {case.graph.name}: there is nothing to reduce", hint=hint)
+        if verdict.of_machine:
+            raise DeviceError(f"it fails for what this machine lacks, not for the model: {verdict.text}")
         say(f"{verdict.kind}: {verdict.text.splitlines()[0]}")
         say(f"begins with {case}")
         search = _Search(worker, case, verdict, time.monotonic() + seconds, say)

@@ -9,10 +9,11 @@ from typing import Any
 
 from graphc.cli.difference import Difference, error_of
 from graphc.cli.rounding import OWN, drift
-from graphc.errors import GraphcError
+from graphc.errors import DeviceError, GraphcError, MissingPackageError
 from graphc.objects import given_back
 from graphc.reduce.case import Case
 
+OF_MACHINE = (MissingPackageError, DeviceError, MemoryError)
 _NAMES = re.compile(r"'[^']*'|[-+]?[\d.]+")
 
 
@@ -40,6 +41,7 @@ class Verdict:
     what: str = ""
     text: str = ""
     results: tuple[int, ...] = ()
+    of_machine: bool = False  # an error that is no fault of the case
 
     def __bool__(self) -> bool:
         return bool(self.kind)
@@ -61,7 +63,8 @@ def judged(case: Case, trial: Trial) -> Verdict:
     except Exception as error:
         if expected is None and trial.against != "reference":
             return Verdict()
-        return Verdict("error", _kind_of(error), f"{type(error).__name__}: {error}")
+        told = f"{type(error).__name__}: {error}"
+        return Verdict("error", _kind_of(error), told, of_machine=isinstance(error, OF_MACHINE))
     if expected is None:
         return Verdict()
     return _compared(case, found, expected, trial)

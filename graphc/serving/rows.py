@@ -74,7 +74,7 @@ class Rows:
         array, want = self._arguments.checked_on_host(i, given), spec.type
         if want is not None and not fits(array, want):
             raise InputError(
-                f"input '{spec.name}' has shape {array.shape}, the model wants {want}", hint=remedy(array, want)
+                f"input '{spec.name}' has shape {array.shape}, the model wants {want}", hint=remedy(array.shape, want)
             )
         return array
 

@@ -447,7 +447,8 @@ def test_unnamed_dims_are_not_the_same_dim():
     "shapes, batch, said",
     [
         ({}, None, "seq must be known"),
-        ({"x": (2, 3), "y": (2, 9)}, None, "batch = 2"),
+        ({"x": (2, 3), "y": (2, 9)}, None, "dim 1 differs"),
+        ({"x": (2, 3), "y": (4, 3)}, None, "with batch = 2"),
         ({"x": (2, 3), "y": (4, 3)}, None, "can't be"),
         ({"z": (1,)}, None, "no input 'z'"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from files import identity, run
 
 from graphc.cli import main
 from graphc.cli.feeds import make_feeds, resolve_shapes
@@ -104,3 +105,20 @@ def test_cast_converts_files(tmp_path: Path):
     assert done.exit_code == 0 and "input x: float32[1, 2]" in done.output
     with pytest.raises(InputError, match="none of int64"):
         make_feeds(specs(a=("int64", (1, 2))), [f"a={path}"], cast=True)
+
+
+def test_channels_in_another_place_get_the_remedy(tmp_path: Path):
+    identity(tmp_path / "m.onnx", "float32", ("n", 3, 6, 8))
+    np.save(tmp_path / "nhwc.npy", np.zeros((2, 6, 8, 3), np.float32))
+    wrong = run(tmp_path / "m.onnx", "--input", f"x={tmp_path / 'nhwc.npy'}", code=4)
+    told = "can't be [2, 6, 8, 3]: the model wants [n, 3, 6, 8]\n  put channels first: x.transpose(0, 3, 1, 2)"
+    assert told in wrong.stderr
+
+
+def test_random_weights_are_told(tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 2), np.float32))
+    model = tmp_path / "m.yaml"
+    model.write_text("graphc: 1\ninputs: {x: [n, 2]}\nnet: [{dense: 3}]\n")
+    assert "the weights of m are random" in run(model, tmp_path / "x.npy").stderr
+    model.write_text("graphc: 1\ninputs: {x: [n, 2]}\nnet: [relu]\n")
+    assert "random" not in run(model, tmp_path / "x.npy").stderr

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -94,8 +93,8 @@ def test_a_number_for_a_picture():
 
 def test_dims_that_differ():
     want = TensorType("float32", (1, 3, 5, 5))
-    assert remedy(np.zeros((1, 3, 4, 5)), want).startswith("dim 2 differs;")
-    assert remedy(np.zeros((1, 3, 4, 4)), want).startswith("dims 2, 3 differ;")
+    assert remedy((1, 3, 4, 5), want).startswith("dim 2 differs;")
+    assert remedy((1, 3, 4, 4), want).startswith("dims 2, 3 differ;")
 
 
 @pytest.mark.parametrize("args", [["nosuch.py"], ["-m", "nosuch"], ["-m", "nosuch.inner"]], ids=" ".join)

@@ -60,7 +60,7 @@ def test_folders_patterns_and_broken_files(here: Path):
     (here / "some" / "c.jpg").write_bytes(b"\xff\xd8\xff\xe0nothing")
     done = run("m.onnx", "some", "gre*.png", "**/b.png", "gone.png", "--top", 1, code=4)
     assert done.stdout == "some/a.bmp  red 1\nsome/b.png  blue 1\ngreen.png  green 1\nsome/b.png  blue 1\n"
-    assert "graphc: 'some/c.jpg': no picture that can be read" in done.stderr
+    assert "graphc: 'some/c.jpg': a damaged picture: " in done.stderr
     assert "graphc: no file or folder 'gone.png'\n" in done.stderr and done.stderr.endswith("graphc: 2 of 6 failed\n")
     (here / "none").mkdir()
     assert "the folder 'none' holds no data" in run("m.onnx", "none", code=4).stderr

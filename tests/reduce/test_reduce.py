@@ -11,7 +11,7 @@ import pytest
 from own_ops import forgotten
 
 from graphc.compiler import load
-from graphc.errors import InputError
+from graphc.errors import DeviceError, InputError
 from graphc.graph import Builder, Graph
 from graphc.interpret import interpret
 from graphc.own import load_file
@@ -144,3 +144,12 @@ def test_a_faulty_pass_in_a_resnet_becomes_two_nodes(faults):
     found = reduce(Case(graph, {"image": image}), Trial(imports=(FAULTS,)), seconds=120)
     assert [n.op.name for n in found.case.graph.nodes] == ["Add", "Relu"]
     assert found.verdict.kind == "difference" and found.case.elements < 5000  # of 11 million
+
+
+def test_what_the_machine_lacks_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    b = Builder()
+    x = b.input("x", F32, (3, 8))
+    case = Case(b.build({"y": b.add("Relu", x)}), {"x": X})
+    with pytest.raises(DeviceError, match="for what this machine lacks, not for the model"):
+        reduce(case, Trial({"target": "cuda"}))

@@ -21,7 +21,7 @@ from graphc import expr as e
 from graphc import own
 from graphc.cli import main
 from graphc.code_digest import Unknown, code_digest
-from graphc.errors import LoadError
+from graphc.errors import GraphcError, LoadError
 from graphc.fingerprint import fingerprint
 from graphc.graph import Builder
 from graphc.op import Op, Reduction, get_op, register
@@ -263,3 +263,39 @@ def test_own_operators_are_compiled_and_fused_as_others_are():
     steps = graphc.compile(graph).plan().steps
     assert [s.ops for s in steps if s.host] == [("my.company::Median",)]
     assert any(s.ops == ("MatMul", "my.company::StarReLU") for s in steps), [s.ops for s in steps]
+
+
+MISTAKES = {
+    "scalar": "scalar=lambda x: e.nothing(x)",
+    "expand": "expand=lambda b, call: call.nothing",
+    "reference": "",
+    "infer": "infer=lambda call: call.nothing, scalar=lambda x: x",
+}
+
+
+@pytest.mark.parametrize("part", MISTAKES)
+def test_a_mistake_in_an_operator_is_told_with_its_file_and_line(part: str, tmp_path: Path):
+    path, name = tmp_path / "mistaken.py", f"my.company::Mistaken{part}"
+    reference = "lambda x: np.nothing(x)" if part == "reference" else "lambda x: x"
+    infer = "" if part == "infer" else "infer=lambda call: [call.type(0)],"
+    path.write_text(
+        "import numpy as np\nfrom graphc import expr as e\nfrom graphc.op import Op, register\n\n"
+        f"register(\n    Op(\n        '{name}', ('x',), reference={reference}, {infer}\n        {MISTAKES[part]}\n    )\n)\n"
+    )
+    model = onnx_file(tmp_path / "m.onnx", f"Mistaken{part}")
+    with forgotten():
+        own.load_file(path)
+        with pytest.raises(GraphcError, match=f"its `{part}` fails: AttributeError: .*nothing") as error:
+            graphc.compile(model)(np.ones((2, 4), np.float32))
+        line = 7 if part == "reference" else 8
+        assert f"mistaken.py: line {line}" in str(error.value) and "graphc test mistaken.py" in str(error.value)
+
+
+def test_abs_of_an_operand():
+    with forgotten():
+        elementwise("my.company::Softer", "x", lambda x: x / (abs(x) + 1), lambda x: x / (np.abs(x) + 1))
+        b = Builder()
+        x = b.input("x", np.float32, (5,))
+        values = np.linspace(-3, 3, 5, dtype=np.float32)
+        found = graphc.compile(b.build({"y": b.add("my.company::Softer", x)}))(values)
+        np.testing.assert_allclose(found, values / (np.abs(values) + 1), rtol=1e-6)

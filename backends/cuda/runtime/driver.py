@@ -6,7 +6,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from graphc.errors import DeviceError, MissingPackageError, OutOfMemoryError, UnsupportedError
+from graphc.errors import DeviceError, MissingPackageError, NoDeviceError, OutOfMemoryError
 
 REMEDY = "pip install 'graphc[cuda]', or cuda-bindings alone where kernels were compiled ahead"
 OLDEST_DRIVER = 12_000  # CUDA 12.0: what cubins of the first architectures that are compiled for want
@@ -19,7 +19,7 @@ LOST = (
 
 @lru_cache(maxsize=1)
 def driver() -> ModuleType:
-    """The bindings, with the driver loaded. Raises UnsupportedError where either is missing, and where there is no GPU."""
+    """The bindings, with the driver loaded. Raises MissingPackageError or NoDeviceError."""
     try:
         from cuda.bindings import driver as bindings
     except ImportError:
@@ -27,13 +27,13 @@ def driver() -> ModuleType:
     try:
         status = bindings.cuInit(0)[0]
     except RuntimeError as error:  # its library is not there
-        raise UnsupportedError("there is no NVIDIA driver on this machine") from error
+        raise NoDeviceError("there is no NVIDIA driver on this machine") from error
     if status == bindings.CUresult.CUDA_ERROR_NO_DEVICE:
-        raise UnsupportedError("the NVIDIA driver finds no GPU")
+        raise NoDeviceError("the NVIDIA driver finds no GPU")
     require(bindings, "cuInit", status)
     found = bindings.cuDriverGetVersion()[1]
     if found < OLDEST_DRIVER:
-        raise UnsupportedError(f"the NVIDIA driver is for CUDA {found // 1000}.{found % 1000 // 10}, 12.0 is needed")
+        raise NoDeviceError(f"the NVIDIA driver is for CUDA {found // 1000}.{found % 1000 // 10}, 12.0 is needed")
     return bindings
 
 
