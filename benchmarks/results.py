@@ -101,8 +101,12 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
+    """As the machine calls it, with LLVM's name for what it is: 'AMD EPYC' is many."""
+    import llvmlite.binding as llvm
+
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+    name = next((text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")), platform.machine())
+    return f"{name} ({llvm.get_host_cpu_name()})"
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
