@@ -73,8 +73,8 @@ def test_it_is_planned_as_the_page_says(name: str):
     assert found.host or not line.host, "nothing runs in NumPy any more: remove its host from examples/index.yaml"
     for field in ("files", "shapes", "parameters", "macs", "later", "host"):
         assert getattr(found, field) == getattr(kept, field), f"{field}: python docs/zoo.py {name}"
-    # other instruction sets pad channels to other widths, and other numbers of threads have other scratch memory
-    assert found.arena == pytest.approx(kept.arena, rel=0.5), f"python docs/zoo.py {name}"
+    # other instruction sets pad channels to other widths and have other algorithms, other numbers of threads other scratch memory
+    assert kept.arena / 3 < found.arena < kept.arena * 3, f"python docs/zoo.py {name}"
 
 
 @pytest.mark.parametrize(
