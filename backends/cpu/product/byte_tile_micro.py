@@ -7,13 +7,17 @@ declared as float32 also where they are int32, since only their bits are moved o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llvmlite import ir
 
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.dot import BYTES, PAIRS, SHIFTED, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
-from graphc.graph import Value
+
+if TYPE_CHECKING:
+    from graphc.graph import Value
 
 _INSTRUCTIONS = {BYTES: "vpdpbusd", PAIRS: "vdpbf16ps"}
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
