@@ -53,7 +53,9 @@ def test_names_are_those_of_the_declaration():
 def _declared() -> dict[str, Block]:
     load("block")
     modules = [
-        m for name, m in sys.modules.items() if name.startswith("graphc.backends.cpu.") and kind_of(name) == "block"
+        m
+        for name, m in sorted(sys.modules.items())
+        if name.startswith("graphc.backends.cpu.") and kind_of(name) == "block"
     ]
     return {name: b for m in modules for name, b in vars(m).items() if isinstance(b, Block)}
 
