@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # torch.onnx.export of an LSTM or a GRU keeps free steps in the first export of a process; the same call once more fixes them.
 #
-# The exporter lets recurrent operators through torch.export as they are, and decomposes other ones. Which kernel an operator has is kept
-# in its dispatch cache, and what the first export leaves there makes the next one trace through the steps one by one. The file that
-# results is told to have a free axis "steps" by dynamic_shapes, and has the number of the example instead: without an error or a
-# warning of it, and also where the first export was of another module, without free axes. In a long process (a test suite, a notebook, a
-# server that converts models) a file therefore depends on what was exported before.
+# The second file is told to have a free axis "steps" by dynamic_shapes, and has the number of the example instead: without an error or a
+# warning of it, and also where the first export was of another module, without free axes. So in a long process (a test suite, a
+# notebook, a server that converts models) a file depends on what was exported before. What the first export leaves in the operator's
+# dispatch cache makes the difference: emptied (torch.ops.aten.lstm.input._dispatch_cache.clear()), the next export is as the first.
 #
 # Seen with torch 2.13.0 (CPU), onnxscript 0.7.2, input of the file, exported with free batch and steps:
 #   first export     [batch, steps, 4]

@@ -135,7 +135,7 @@ def make_node(
                 raise TypeRuleError(f"takes tensors, and '{v.name}' is of type {v.type}")
         if types is None:
             try:
-                with mistakes(op.name, "infer"):
+                with mistakes(op.name, "infer", Deferred):
                     types = list(op.infer(Call(op, inputs, complete, len(outputs))))
             except Deferred:
                 types = [None] * len(outputs)

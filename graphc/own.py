@@ -12,7 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphcError, LoadError, Location
+from graphc.errors import GraphcError, LoadError, Location, TypeRuleError
 
 PARTS: list[Any] = []  # operators and lowerings that code outside of graphc has registered
 FILES: dict[str, str] = {}  # where operators of these names were registered, if it was in a file
@@ -38,18 +38,21 @@ def note(part: Any) -> None:
 
 
 @contextmanager
-def mistakes(name: str, part: str) -> Iterator[None]:
+def mistakes(name: str, part: str, *passing: type[Exception]) -> Iterator[None]:
     """Raises GraphcError with the user's file and line where a function fails that belongs to the operator of that name and comes
-    from outside of graphc. part: the field of its record that holds the function."""
+    from outside of graphc. part: the field of its record that holds the function. passing: no mistakes."""
     try:
         yield
+    except passing:
+        raise
     except (GraphcError, MemoryError):
         raise
     except Exception as error:
-        if name not in FILES or type(error).__name__ == "Deferred":  # of graphc.op, which imports this
+        if name not in FILES:
             raise
         stem = os.path.basename(FILES[name])
-        raise GraphcError(
+        kind = TypeRuleError if part == "infer" else GraphcError
+        raise kind(
             f"its `{part}` fails: {type(error).__name__}: {error}",
             hint=f"`graphc test {stem}` tries it with small operands",
             op=name,

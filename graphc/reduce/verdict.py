@@ -9,11 +9,11 @@ from typing import Any
 
 from graphc.cli.difference import Difference, error_of
 from graphc.cli.rounding import OWN, drift
-from graphc.errors import DeviceError, GraphcError, MissingPackageError
+from graphc.errors import GraphcError, MissingPackageError, NoDeviceError
 from graphc.objects import given_back
 from graphc.reduce.case import Case
 
-OF_MACHINE = (MissingPackageError, DeviceError, MemoryError)
+LACKING = (MissingPackageError, NoDeviceError)
 _NAMES = re.compile(r"'[^']*'|[-+]?[\d.]+")
 
 
@@ -64,7 +64,7 @@ def judged(case: Case, trial: Trial) -> Verdict:
         if expected is None and trial.against != "reference":
             return Verdict()
         told = f"{type(error).__name__}: {error}"
-        return Verdict("error", _kind_of(error), told, of_machine=isinstance(error, OF_MACHINE))
+        return Verdict("error", _kind_of(error), told, of_machine=isinstance(error, LACKING))
     if expected is None:
         return Verdict()
     return _compared(case, found, expected, trial)

@@ -62,7 +62,7 @@ def test_values_and_bits(shape: tuple[int, ...], activation: str, target: str, m
     ("shape", "chunks"), [(SHAPES[0], True), (SHAPES[2], True), (SHAPES[4], False), (SHAPES[5], True)], ids=str
 )
 def test_explain_tells_of_chunks(shape: tuple[int, ...], chunks: bool):
-    require("cpu:avx512")  # with others the channels of these shapes are no whole blocks, or tiles are others
+    require("cpu:avx512")  # the tiles of others do not divide these rows, or a layer has two steps
     plan = graphc.compile(net(*shape, "Relu"), threads=1, cache=False).plan()
     (reason,) = (s.reason for s in plan.steps if "Conv" in s.ops)
     assert ("input blocks at a time" in reason) == chunks

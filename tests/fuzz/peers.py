@@ -353,6 +353,7 @@ FAULTS = [
                 "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention", "QGemm", "QLinearConv",
             )),
         ),
+        says("differs", "times the tolerance"),
         lambda case, text: runtime_saturates(),
     )),
     Known("casts to 4 bits and less", "floats are rounded, halves away from zero, not cut off; what is too large is the largest", casts_to(

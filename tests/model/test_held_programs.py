@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from controls import loop
 from nets import agree
+from targets import offered
 
 import graphc
 from graphc.backends.reference import run as reference
@@ -81,7 +82,10 @@ def test_a_few_plans_serve_all_trips():
         model.run(feeds(rows, n))
     held = programs(model)
     assert held and all(p._compiled for p in held)
-    assert all(0 < plans.made <= FEW for p in held for plans in p._plans.values())
+    made = [plans.made for p in held for plans in p._plans.values()]
+    assert all(made) and max(made) <= FEW
+    if offered("cpu:avx512"):
+        assert sum(made) <= FEW
 
 
 def test_an_error_within_a_trip_is_the_references():

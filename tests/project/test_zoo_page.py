@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from targets import offered
 
 from graphc import zoo
 
@@ -74,7 +75,10 @@ def test_it_is_planned_as_the_page_says(name: str):
     for field in ("files", "shapes", "parameters", "macs", "later", "host"):
         assert getattr(found, field) == getattr(kept, field), f"{field}: python docs/zoo.py {name}"
     # other instruction sets pad channels to other widths and have other algorithms, other numbers of threads other scratch memory
-    assert kept.arena / 3 < found.arena < kept.arena * 3, f"python docs/zoo.py {name}"
+    near = found.arena == pytest.approx(kept.arena, rel=0.5)
+    if offered("cpu:avx512"):  # which the page was written with
+        assert near, f"python docs/zoo.py {name}"
+    assert near or kept.arena / 3 < found.arena < kept.arena, f"python docs/zoo.py {name}"
 
 
 @pytest.mark.parametrize(

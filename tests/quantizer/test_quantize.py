@@ -12,6 +12,7 @@ import pytest
 from fuzz.peers import runtime_saturates
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from quantized_nets import NETS, Net, data, in_onnxruntime, net
+from targets import offered
 
 import graphc
 from graphc.backends import reference
@@ -247,7 +248,10 @@ def test_the_form_of_com_microsoft(weights: str, block: int):
     x = np.random.default_rng(0).standard_normal((3, 70)).astype(np.float32)
     expected = reference.run(standard.graph, {"x": x})["y"]
     assert standard.report.layers == made.report.layers
-    near = {"atol": 4e-6 * np.abs(expected).max()}  # three sums of up to 70, in other orders
+    steps = (
+        2e-6 if offered("cpu:avx512") else 4e-6
+    )  # three sums of up to 70, which vectors of eight add in another order
+    near = {"atol": steps * np.abs(expected).max()}
     np.testing.assert_allclose(graphc.compile(model, threads=1)(x), expected, **near)
     np.testing.assert_allclose(in_onnxruntime(model, {"x": x})[0], expected, **near)
 

@@ -18,6 +18,7 @@ from graphc.own import load_file
 from graphc.reduce import Case, Trial, reduce
 from graphc.reduce.case import Recording, only_results, recorded, resized
 from graphc.reduce.delta import ddmin
+from graphc.reduce.verdict import judged
 from graphc.reduce.worker import Worker
 
 F32 = np.float32
@@ -153,3 +154,12 @@ def test_what_the_machine_lacks_is_no_fault_of_the_model(monkeypatch: pytest.Mon
     case = Case(b.build({"y": b.add("Relu", x)}), {"x": X})
     with pytest.raises(DeviceError, match="for what this machine lacks, not for the model"):
         reduce(case, Trial({"target": "cuda"}))
+
+
+def test_a_kernel_that_fails_on_a_gpu_is_a_fault_to_reduce(monkeypatch: pytest.MonkeyPatch):
+    def failing(*given, **options):
+        raise DeviceError("cuStreamSynchronize: an illegal memory access was encountered")
+
+    monkeypatch.setattr("graphc.compile", failing)
+    verdict = judged(Case(chain(), {"x": X}), Trial())
+    assert verdict.kind == "error" and not verdict.of_machine

@@ -34,8 +34,8 @@ def byte_conv_tile(
 ) -> None:
     """void(block, x, w, y): mr pixels, X_PIXEL bytes apart, times nv vectors of output channels.
 
-    w: what the sums begin with, where that is not 0, and [row of the window][run][step][nv vectors] as tile/dot.py packs a step. masked: only the first LANES lanes of the
-    last vector exist in the result.
+    w: what the sums begin with, where that is not 0, and [row of the window][run][step][nv vectors] as tile/dot.py packs a step.
+    masked: only the first LANES lanes of the last vector exist in the result.
     """
     fn, q = define(module, symbol, [PTR, I64, I64, I64])
     block, x, w, y = fn.args
