@@ -123,12 +123,13 @@ def test_a_detector():
 
 
 def compare(model: graphc.Model, graph: Graph, feeds: dict[str, np.ndarray]) -> None:
-    """With a plan for these shapes alone, whose tiles may be others, and with the CPU."""
+    """With a plan for these shapes alone, whose tiles may be others, and with the CPU, whose Winograd transforms are up to 9e-6
+    of the largest result off in U-Net's 23 convolutions (these kernels: 2e-6)."""
     got = model.run(feeds)
-    for want in (alone(graph, feeds, target=TARGET), graphc.compile(graph).run(feeds)):
+    for want, tolerance in ((alone(graph, feeds, target=TARGET), 1e-5), (graphc.compile(graph).run(feeds), 2e-5)):
         for name, w in want.items():
             assert got[name].shape == w.shape
-            np.testing.assert_allclose(got[name], w, rtol=0, atol=1e-5 * max(np.abs(w).max(), 1e-30))
+            np.testing.assert_allclose(got[name], w, rtol=0, atol=tolerance * max(np.abs(w).max(), 1e-30))
 
 
 @pytest.mark.parametrize(

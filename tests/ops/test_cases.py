@@ -15,17 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("GRAPHC_CASES", ROOT.parent / "shared" / "cases"))
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-ONE_THREAD = """
-import runpy, sys
-import onnxruntime as ort
-def session(model, options=None, *args, make=ort.InferenceSession, **more):
-    options = options or ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return make(model, options, *args, **more)
-ort.InferenceSession = session
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
-"""Runs a script with ONNX Runtime on one thread: its DynamicQuantizeLSTM depends on their number (see findings/)."""
+RUNNER = Path(__file__).with_name("case_runner.py")
 
 
 @pytest.mark.slow
@@ -34,6 +24,6 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 def test_the_fault_is_mended(script: Path, tmp_path: Path):
     env = {**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path)}  # some measure an empty cache
     done = subprocess.run(
-        [sys.executable, "-c", ONE_THREAD, str(script)], capture_output=True, text=True, env=env, cwd=tmp_path
+        [sys.executable, str(RUNNER), str(script)], capture_output=True, text=True, env=env, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
