@@ -7,7 +7,7 @@ so the peak has the cost MR x NV. The constants are fitted to kernels on Zen 5, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.backends.cpu.target import Target
 
@@ -24,7 +24,7 @@ class Loop:
     chains    accumulators that hide the waiting for results and operands, over those that the target's units need
     waiting   the power with which it shows that accumulators are fewer: out-of-order execution begins the next tile
     loaded    multiply-adds in whose time an operand is loaded
-    vectors   loads per vector and step
+    vectors   loads per vector and step, or as many as it costs
     tall      the part that each row above TALL costs
     """
 
@@ -32,7 +32,7 @@ class Loop:
     chains: float = 1.75
     waiting: float = 0.5
     loaded: float = LOADED
-    vectors: int = 1
+    vectors: float = 1
     tall: float = 0.0
 
 
@@ -41,6 +41,7 @@ class Loop:
 # row of pixels and the two beside it, in a window of three. A recurrent layer's loop reads weights as operands of its
 # multiply-adds, and has nothing else to begin meanwhile.
 CONV = Loop(exposed=10 / 9, loaded=0.0)
+CONV_AVX2 = replace(CONV, vectors=2.25)  # fitted on Zen 3, whose level 2 gives a vector of weights a cycle
 WINOGRAD = Loop(exposed=0.4)
 PRODUCT = Loop(tall=0.01)
 ATTENTION = Loop(exposed=10 / 9, tall=0.01)

@@ -14,7 +14,7 @@ from operator import attrgetter
 from graphc.backends.cpu.conv.conv_row_block import MAX_HEIGHTS
 from graphc.backends.cpu.target import Target
 from graphc.backends.cpu.tile.tile_micro import max_rows
-from graphc.backends.cpu.tile.tile_model import CONV, cost
+from graphc.backends.cpu.tile.tile_model import CONV, CONV_AVX2, cost
 from graphc.sizes import LOOKED_UP, choose, choose_row, for_speed, hint_of, is_size, need, where
 from graphc.types import MaybeNone
 
@@ -145,7 +145,8 @@ def highest_tile(target: Target, nv: int) -> int:
 @lru_cache
 def tile_costs(target: Target, nv: int) -> Costs:
     """Of a tile of MR x NV for each MR."""
-    return 0.0, *(cost(target, mr, nv, CONV) for mr in range(1, target.registers))
+    loop = CONV_AVX2 if target.isa == "avx2" else CONV
+    return 0.0, *(cost(target, mr, nv, loop) for mr in range(1, target.registers))
 
 
 def cut_row(target: Target, pixels: int, nv: int, in_pieces: bool = False) -> Cut:
