@@ -60,18 +60,18 @@ def affine(extent: Range, dtype: np.dtype, symmetric: bool) -> Affine:
 
 
 # --- weights in 8 bits ------------------------------------------------------------------------------------------------
-def weight_scales(w: np.ndarray, axis: int | None, dtype: np.dtype) -> np.ndarray:
-    """float64 [channels], or a scalar: the largest magnitude of each index of the axis (of all) over the largest code. A channel of
-    zeros has the scale of the largest."""
+def weight_scales(w: np.ndarray, axis: int | None, most: int) -> np.ndarray:
+    """float64 [channels], or a scalar: the largest magnitude of each index of the axis (of all) over the largest code, `most`. A
+    channel of zeros has the scale of the largest."""
     others = tuple(i for i in range(w.ndim) if i != axis)
     largest = np.abs(w).max(others, initial=0).astype(np.float64)
     largest = np.where(largest > 0, largest, largest.max(initial=0) or 1)
-    return np.maximum(largest / int_range(dtype)[1], LEAST)
+    return np.maximum(largest / most, LEAST)
 
 
-def symmetric_codes(w: np.ndarray, scale: np.ndarray, axis: int | None, dtype: np.dtype) -> Codes:
-    """scale: [channels] of the axis, or a scalar."""
-    most, scale = int_range(dtype)[1], scale.astype(FLOAT32)
+def symmetric_codes(w: np.ndarray, scale: np.ndarray, axis: int | None, dtype: np.dtype, most: int) -> Codes:
+    """scale: [channels] of the axis, or a scalar. most: the largest code."""
+    scale = scale.astype(FLOAT32)
     along = aligned(scale, w.shape, axis or 0, 0)
     values = np.clip(np.rint(w / along), -most, most).astype(np.int32).astype(dtype)
     return Codes(values, scale, np.zeros(scale.shape, dtype), axis or 0)

@@ -135,13 +135,13 @@ class _Insertion:
     def _product(self, node: Node, inputs: list[Value | None]) -> list[Value | None]:
         weights, bias = _weights(node), node.inputs[2] if len(node.inputs) > 2 else None
         axis = weight_axis(node) if self.scheme.per_channel else None
-        dtype, x = self.scheme.weight_dtype, self._affine(node.inputs[0])
-        scale = weight_scales(weights.data, axis, dtype)
+        dtype, most, x = self.scheme.weight_dtype, self.scheme.most, self._affine(node.inputs[0])
+        scale = weight_scales(weights.data, axis, most)
         vector = None if bias is None else _bias_of(node, bias.data)
         if vector is not None:  # a scale at which the bias fits into int32
             least = np.abs(vector).astype(np.float64) / (float(x.scale) * ROOM * int_range(INT32)[1])
             scale = np.maximum(scale, _by_channel(least, scale))
-        codes = symmetric_codes(weights.data, scale, axis, dtype)
+        codes = symmetric_codes(weights.data, scale, axis, dtype, most)
         self.weights[node] = weights.data, codes.floats
         done = [inputs[0], self._dequantized(weights.name, codes)]
         if bias is not None:

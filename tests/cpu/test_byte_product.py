@@ -10,9 +10,11 @@ import pytest
 from targets import offered, require
 
 import graphc
+from graphc.backends.cpu.codegen.toolchain import Toolchain
 from graphc.backends.cpu.product import byte_product, byte_tile_micro
+from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.runtime.process import runtime_of
-from graphc.backends.cpu.target import detect
+from graphc.backends.cpu.target import Target, detect
 from graphc.graph import Builder, Value
 from graphc.interpret import interpret
 
@@ -30,6 +32,12 @@ def numbers(rng: np.random.Generator, kind: str, *shape: int) -> np.ndarray:
 def above_the_lowest(w: np.ndarray) -> np.ndarray:
     """As most tools quantise weights, of which those with signs have other kernels where there is no instruction for bytes."""
     return np.maximum(w, np.iinfo(w.dtype).min + 1)
+
+
+def narrow(w: np.ndarray) -> np.ndarray:
+    """Of 7 bits, for kernels that add pairs of products in 16 bits."""
+    middle = np.iinfo(w.dtype).min + 128
+    return np.clip(w, middle - 64, middle + 64)
 
 
 def check(target: str, a: np.ndarray, w: np.ndarray, zeros: tuple, constant: bool, threads: int = 1) -> None:
@@ -56,6 +64,7 @@ def test_all_bytes(target: str, kinds: tuple[str, str], constant: bool):
         row, column = numbers(rng, kinds[0], shape_a[0], 1), numbers(rng, kinds[1], shape_w[1])
         check(target, a, w, (row, column), constant)
         check(target, a, above_the_lowest(w), (row, column), constant)
+        check(target, a, narrow(w), (row, column), constant)
     check(target, a, w, (None, None), constant)
     check(target, a, w, (np.array(3, kinds[0]), None), constant, threads=2)
 
@@ -80,10 +89,22 @@ def test_without_the_instruction(monkeypatch: pytest.MonkeyPatch):
         a, w = numbers(rng, "uint8", *shape_a), numbers(rng, "int8", *shape_w)
         check("cpu", a, w, (None, None), True)
         check("cpu", a, above_the_lowest(w), (None, None), True)
+        check("cpu", a, narrow(w), (None, None), True)
+
+
+@pytest.mark.skipif(not offered("cpu:avx2"), reason="machine code of x86")
+@pytest.mark.parametrize(("most", "dot"), [(128, "bytes"), (127, "bytes"), (64, "narrow bytes")])
+def test_there_is_code_for_avx512_without_the_instruction(most: int, dot: str):
+    """Made, not run: whatever this CPU has. Not all instructions of AVX2 have a form for its registers."""
+    target = Target("avx512", 16, 32, "v", "skylake-avx512", "-prefer-256-bit")
+    chosen = byte_tile_micro.dot_of_bytes(target, Value("w", None, np.array([-most, most - 1], np.int8)))
+    assert chosen.name == dot
+    tile = ProductTile(mr=8, nv=2, epilogue=None, masked=False, lines=0, stage="", strided=False, dot=chosen.name)
+    assert Toolchain(target, cache=False).address(tile)
 
 
 @pytest.mark.parametrize("a", [0, 127, 128, 255])
-@pytest.mark.parametrize("w", [-128, -127, 0, 127])
+@pytest.mark.parametrize("w", [-128, -127, -65, -64, 0, 64, 65, 127])
 def test_the_ends_of_both_ranges(a: int, w: int):
     """Every product of a sum is the largest or the smallest there is."""
     rows, columns = np.full((3, 70), a, np.uint8), np.full((70, 19), w, np.int8)

@@ -41,26 +41,27 @@ def test_a_range_of_nothing(extent: tuple[float, float]):
     assert numbers.scale == 1 and numbers.codes(np.zeros(2, np.float32)).floats.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("most", [127, 64])
 @pytest.mark.parametrize("axis", [0, 1, None])
-def test_weights(axis: int | None):
+def test_weights(axis: int | None, most: int):
     """The formula, element by element."""
     w = RNG.standard_normal((4, 5, 3)).astype(np.float32)
-    scale = weight_scales(w, axis, INT8)
-    codes = symmetric_codes(w, scale, axis, INT8)
+    scale = weight_scales(w, axis, most)
+    codes = symmetric_codes(w, scale, axis, INT8, most)
     for index in np.ndindex(w.shape):
         largest = np.abs(w if axis is None else w.take(index[axis], axis)).max()
-        assert codes.values[index] == round(float(w[index] / np.float32(largest / 127)))
-    assert not codes.zero.any() and np.abs(codes.values.astype(int)).max() == 127
+        assert codes.values[index] == round(float(w[index] / np.float32(largest / most)))
+    assert not codes.zero.any() and np.abs(codes.values.astype(int)).max() == most
     assert codes.scale.shape == (() if axis is None else (w.shape[axis],))
 
 
 def test_a_channel_of_zeros():
     w = np.zeros((3, 4), np.float32)
     w[1] = 2
-    scale = weight_scales(w, 0, INT8)
+    scale = weight_scales(w, 0, 127)
     assert scale.tolist() == [2 / 127] * 3  # so a bias has steps as fine as other channels'
-    assert weight_scales(0 * w, 0, INT8).tolist() == [1 / 127] * 3
-    assert not symmetric_codes(w, scale, 0, INT8).values[0].any()
+    assert weight_scales(0 * w, 0, 127).tolist() == [1 / 127] * 3
+    assert not symmetric_codes(w, scale, 0, INT8, 127).values[0].any()
 
 
 def test_a_bias():

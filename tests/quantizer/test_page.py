@@ -85,8 +85,8 @@ def test_the_table_of_the_digits(row: tuple[str, ...]):
     for word in words:
         if word == "--per-tensor":
             options["per_channel"] = False
-        elif word == "--symmetric":
-            options["symmetric"] = True
+        elif word in ("--symmetric", "--reduce-range"):
+            options[word[2:].replace("-", "_")] = True
         elif word.startswith("--"):
             key = word[2:]
         else:

@@ -29,7 +29,7 @@ from graphc.backends.cpu.lower.lowering import CpuLowering
 from graphc.backends.cpu.lower.registry import lowers
 from graphc.backends.cpu.product.byte_tile_micro import BASES, dot_of_bytes, free_registers
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, FMA, PAIRS, SHIFT, SHIFTED, Dot
+from graphc.backends.cpu.tile.dot import BYTES, FMA, NARROW, PAIRS, SHIFT, SHIFTED, Dot
 from graphc.backends.cpu.tile.tile_micro import max_rows
 from graphc.backends.cpu.tile.tile_model import PRODUCT, efficiency
 from graphc.expr import Expr
@@ -40,7 +40,7 @@ from graphc.lower.storage import Ref
 from graphc.sizes import hint_of, need
 
 VARYING = ("v", "p")  # kinds of operands that differ from pixel to pixel
-DESCRIBED = {BYTES: ("bytes", "bytes"), SHIFTED: ("bytes", "bytes"), PAIRS: ("bfloat16", "numbers")}
+DESCRIBED = {**dict.fromkeys((BYTES, SHIFTED, NARROW), ("bytes", "bytes")), PAIRS: ("bfloat16", "numbers")}
 WIDEST, TALLEST = 8, 3 * BASES  # vectors and rows of a tile, whose rows have pointers in few registers
 TAPS = 2**24 // (255 * 128)  # of a window of one channel, whose sum is exact in float32
 

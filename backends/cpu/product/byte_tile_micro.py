@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, PAIRS, SHIFTED, Dot
+from graphc.backends.cpu.tile.dot import BYTES, NARROW, PAIRS, SHIFTED, WIDEST, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphc.graph import Value
 
 _INSTRUCTIONS = {BYTES: "vpdpbusd", PAIRS: "vdpbf16ps"}
+_MASKS, ONES = {BYTES: 0x7F7F7F7F, SHIFTED: 0x80808080}, 0x00010001
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 
 
@@ -30,7 +31,12 @@ def has_dot(target: Target) -> bool:
 
 def dot_of_bytes(target: Target, weights: Value) -> Dot:
     """The inner step of unsigned bytes times those."""
-    if has_dot(target) or not target.asm or not weights.is_const or weights.data.min(initial=0) == -128:
+    if has_dot(target) or not target.asm or not weights.is_const:
+        return BYTES
+    lowest, highest = int(weights.data.min(initial=0)), int(weights.data.max(initial=0))
+    if max(-lowest, highest) <= WIDEST:
+        return NARROW
+    if lowest == -128 or target.isa == "avx512":  # where `vpsignb` has no form
         return BYTES
     return SHIFTED
 
@@ -44,27 +50,28 @@ class ByteTile(Tile):
     """Rows [4·vl steps][mr], weights [4·vl steps][nv vectors]; the sums of bytes are exact modulo 2^32. For PAIRS there is always an
     instruction (`Target.dots_bfloat16`), which takes numbers below float32's smallest normal one for 0.
 
-    Without the instruction, pairs of products are added in 16 bits, which saturate. For SHIFTED, bytes of rows become signed ones
-    by -128; of these, magnitudes are multiplied by weights that take their signs, two products of which fit: at most 128 * 127.
-    For BYTES, where a weight may be -128, a byte is cut into its low seven bits and its highest, for either of which two fit.
+    Without the instruction, pairs of products are added in 16 bits, which saturate. For NARROW two products fit. For SHIFTED, bytes
+    of rows become signed ones by -128; of these, magnitudes are multiplied by weights that take their signs, two products of which
+    fit: at most 128 * 127. For BYTES, where a weight may be -128, a byte is cut into its low seven bits and its highest, for
+    either of which two fit.
     """
 
     def __init__(self, q: Emit, target: Target, mr: int, nv: int, lines: int = 0, dot: Dot = BYTES) -> None:
         super().__init__(q, target, mr, nv, lines, dot)
         self.native = dot is PAIRS or has_dot(target)
-        self.temporaries = 0 if self.native else 2  # low bits or magnitudes, products
+        self.temporaries = 0 if self.native else 1 if dot is NARROW else 2  # low bits or magnitudes, products
 
     @property
     def constants(self) -> list[ir.Value]:
-        """The mask of the low seven bits of bytes, or that of the highest, and 16-bit ones."""
+        """The mask of the low seven bits of bytes, or that of the highest, where one is wanted, and 16-bit ones."""
         if self.native:
             return []
-        words = [0x80808080 if self.dot is SHIFTED else 0x7F7F7F7F, 0x00010001]
+        words = [_MASKS[self.dot], ONES] if self.dot in _MASKS else [ONES]
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:
         lines = [f"vpbroadcastd {self.address_assembly(x, row, u, xu)}, {to}"]
-        if not self.native:
+        if not self.native and self.dot in _MASKS:
             mask, _, low, _ = registers
             suffix = "d" if self.target.asm == "v" else ""
             if self.dot is SHIFTED:
@@ -76,24 +83,16 @@ class ByteTile(Tile):
     def multiply_assembly(self, weight: str, spread: str, acc: str, registers: list[str]) -> list[str]:
         if self.native:
             return [f"{_INSTRUCTIONS[self.dot]} {weight}, {spread}, {acc}"]
-        _, ones, low, products = registers
+        ones, products = registers[1 if self.dot in _MASKS else 0], registers[-1]
+        add = [f"vpmaddwd {ones}, {products}, {products}", f"vpaddd {products}, {acc}, {acc}"]
+        if self.dot is NARROW:
+            return [f"vpmaddubsw {weight}, {spread}, {products}", *add]
+        low = registers[2]
         if self.dot is SHIFTED:
             load, weight = ([f"vmovdqu {weight}, {products}"], products) if "(" in weight else ([], weight)
-            return [
-                *load,
-                f"vpsignb {spread}, {weight}, {products}",
-                f"vpmaddubsw {products}, {low}, {products}",
-                f"vpmaddwd {ones}, {products}, {products}",
-                f"vpaddd {products}, {acc}, {acc}",
-            ]
-        lines = []
-        for bits in (low, spread):
-            lines += [
-                f"vpmaddubsw {weight}, {bits}, {products}",
-                f"vpmaddwd {ones}, {products}, {products}",
-                f"vpaddd {products}, {acc}, {acc}",
-            ]
-        return lines
+            signed = f"vpsignb {spread}, {weight}, {products}"
+            return [*load, signed, f"vpmaddubsw {products}, {low}, {products}", *add]
+        return [line for bits in (low, spread) for line in (f"vpmaddubsw {weight}, {bits}, {products}", *add)]
 
     def fma_steps(
         self, x: ir.Value, w: ir.Value, depth: int, xm: int, xu: int, ahead: ir.Value, coming: ir.Value | None = None

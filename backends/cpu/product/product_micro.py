@@ -31,7 +31,7 @@ from graphc.backends.cpu.product.gemm_block import ProductTile
 from graphc.backends.cpu.product.half_tile_micro import HALF_TILES
 from graphc.backends.cpu.sizes import CACHE_LINE
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BITS, BYTES, DOTS, FMA, PAIRS, SHIFTED, Dot
+from graphc.backends.cpu.tile.dot import BITS, BYTES, DOTS, FMA, NARROW, PAIRS, SHIFTED, Dot
 from graphc.backends.cpu.tile.short_loop_micro import UNROLL, short_loop
 from graphc.backends.cpu.tile.tile_micro import NO_FETCH, Tile
 from graphc.backends.llvm import expr_code
@@ -45,6 +45,7 @@ TILES: Mapping[Dot, Callable[[Emit, Target, int, int, int], Tile]] = {
     FMA: Tile,
     BYTES: ByteTile,
     SHIFTED: partial(ByteTile, dot=SHIFTED),
+    NARROW: partial(ByteTile, dot=NARROW),
     BITS: BitTile,
     PAIRS: partial(ByteTile, dot=PAIRS),
     **HALF_TILES,

@@ -89,9 +89,11 @@ BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some inst
 # the same in fewer instructions for weights above -128: rows less 128, so sums must begin with 128 times those of the weights
 SHIFTED = replace(BYTES, name="shifted bytes")
 SHIFT = 128
+# the same in fewer still for weights of at most 64, either sign: no sum of two products by them exceeds 16 bits
+NARROW, WIDEST = replace(BYTES, name="narrow bytes"), 64
 # float32 by narrow weights, for one row: product/half_tile_micro.py
 FLOAT16, BFLOAT16 = (Dot(name, FLOAT32, BY_NAME[name], FLOAT32, 1) for name in ("float16", "bfloat16"))
 PAIRS = Dot("pairs", BY_NAME["bfloat16"], BY_NAME["bfloat16"], FLOAT32, 2)  # AVX512_BF16: product/byte_tile_micro.py
 # signs, of which 32 products are a word: product/bit_tile_micro.py
 BITS = Dot("bits", BIT, BIT, INT32, 32)
-DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16, PAIRS, BITS, SHIFTED)}
+DOTS = {dot.name: dot for dot in (FMA, BYTES, FLOAT16, BFLOAT16, PAIRS, BITS, SHIFTED, NARROW)}
