@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.attrs import Attrs
 from graphc.errors import GraphcError, Location, TypeRuleError
-from graphc.objects import is_object
+from graphc.objects import ObjectType, is_object
 from graphc.op import Call, Deferred, Op, get_op
 from graphc.own import mistakes
 from graphc.signature import State
@@ -137,6 +137,9 @@ def make_node(
             try:
                 with mistakes(op.name, "infer", Deferred):
                     types = list(op.infer(Call(op, inputs, complete, len(outputs))))
+                    for t in types:
+                        if t is not None and not isinstance(t, (TensorType, ObjectType)):
+                            raise TypeError(f"it gives {t!r}, which is no TensorType")
             except Deferred:
                 types = [None] * len(outputs)
             except GraphcError:  # InputError is a ValueError, too

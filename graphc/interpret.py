@@ -17,7 +17,7 @@ import numpy as np
 from graphc.errors import GraphcError, InputError, Location
 from graphc.graph import Graph, Node, Value
 from graphc.objects import ObjectType, boxed, is_object, matches, unbox
-from graphc.own import mistakes
+from graphc.own import FILES, mistake, mistakes
 from graphc.signature import wrong_names
 from graphc.types import MaybeNone, Sym, TensorType
 from graphc.words import many
@@ -93,10 +93,15 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
     where the data is at fault) with the node's name and place.
     """
     where: _Where = {"op": node.op.name, "node": node.name, "source": node.source}
+    own = node.op.name in FILES
+    if own:
+        arrays = [None if a is None else _read_only(a) for a in arrays]
     extra = {"n_outputs": len(node.outputs)} if _takes_n_outputs(node.op.reference) else {}
     try:
         with np.errstate(all="ignore"), mistakes(node.op.name, "reference"):
             results = node.op.reference(*arrays, **node.attrs, **extra)
+            if results is None:
+                raise TypeError("it gives None")
     except GraphcError as error:
         raise error.located(**where) from None
     except Exception as error:
@@ -110,9 +115,19 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
         for value, array in zip(node.outputs, results):
             if not _fits(array, value.type):
                 actual = TensorType(array.dtype, array.shape)
+                text = f"result '{value.name}' is {actual}, inferred {value.type}"
+                if own:
+                    raise mistake(node.op.name, f"its `infer` and its `reference` disagree: {text}").located(**where)
                 hint = "the operator's type rule and its reference disagree: please report this model"
-                raise GraphcError(f"result '{value.name}' is {actual}, inferred {value.type}", hint=hint, **where)
+                raise GraphcError(text, hint=hint, **where)
     return results
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """The same elements, which a function of a user's can't change."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def check_arrays(inputs: Sequence[tuple[str, TensorType | None]], arrays: Sequence[np.ndarray]) -> None:

@@ -45,19 +45,32 @@ def mistakes(name: str, part: str, *passing: type[Exception]) -> Iterator[None]:
         yield
     except passing:
         raise
-    except (GraphcError, MemoryError):
+    except GraphcError as error:
+        if name in FILES and part == "expand":  # of a node of the expansion, which is in no file of a model
+            error.located(op=name, source=_place(error, FILES[name]))
         raise
-    except Exception as error:
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
         if name not in FILES:
             raise
-        stem = os.path.basename(FILES[name])
         kind = TypeRuleError if part == "infer" else GraphcError
-        raise kind(
-            f"its `{part}` fails: {type(error).__name__}: {error}",
-            hint=f"`graphc test {stem}` tries it with small operands",
-            op=name,
-            source=_place(error, FILES[name]),
-        ) from error
+        raise mistake(name, f"its `{part}` fails: {type(error).__name__}: {error}", error, kind) from error
+
+
+def mistake(
+    name: str, text: str, error: BaseException | None = None, kind: type[GraphcError] = GraphcError
+) -> GraphcError:
+    """What is told of an operator from a user's file that is not as it should be. error: whose line is told."""
+    frozen = isinstance(error, ValueError) and "read-only" in str(error)
+    return kind(
+        text,
+        hint="operands belong to the model: a result is an array of its own"
+        if frozen
+        else f"`graphc test {os.path.basename(FILES[name])}` tries it with small operands",
+        op=name,
+        source=_place(error, FILES[name]),
+    )
 
 
 def _is_ours(module: str) -> bool:
@@ -74,20 +87,26 @@ def load_file(path: str | os.PathLike[str]) -> None:
     if stem in sys.modules:
         stem = f"{stem}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
     spec = spec_from_file_location(stem, name)
+    if not os.path.exists(name):
+        raise LoadError(f"'{os.fspath(path)}' does not exist")
     if spec is None or spec.loader is None or not os.path.isfile(name):
         raise LoadError(f"'{os.fspath(path)}' is no Python file", hint="a file that registers operators ends in .py")
     module = sys.modules[stem] = module_from_spec(spec)
     sys.path.insert(0, folder)  # as Python does for a program: what lies beside the file is imported by its name
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[stem]
-        raise LoadError(f"{type(error).__name__}: {error}", source=_place(error, name)) from error
+        ends = isinstance(error, SystemExit)
+        hint = "what is for a program only goes below: if __name__ == '__main__':" if ends else None
+        raise LoadError(f"{type(error).__name__}: {error}", hint=hint, source=_place(error, name)) from error
     finally:
         sys.path.remove(folder)
 
 
-def _place(error: Exception, name: str) -> Location:
+def _place(error: BaseException | None, name: str) -> Location:
+    if error is None:
+        return Location(name)
     if isinstance(error, SyntaxError) and error.filename:
         return Location(error.filename, f"line {error.lineno}")
     lines = [f"line {f.lineno}" for f in traceback.extract_tb(error.__traceback__) if f.filename == name]

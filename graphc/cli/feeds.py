@@ -150,7 +150,14 @@ def make_feeds(
             if pictured and batch not in (None, 1):
                 _refuse_batch(specs, found, batch)
     given = {name: np.shape(a) for name, a in arrays.items() if spec_named(specs, name).content is None}
-    known = {**given, **{name or specs[0].name if len(specs) == 1 else name: d for name, d in (shapes or {}).items()}}
+    asked = {name or specs[0].name if len(specs) == 1 else name: tuple(d) for name, d in (shapes or {}).items()}
+    for name, shape in given.items():
+        if asked.get(name, shape) != shape:
+            raise InputError(
+                f"input '{name}' is given as {shape_text(shape)}, and --shape says {shape_text(asked[name])}",
+                hint="leave --shape away: what is given has a shape",
+            )
+    known = {**given, **asked}
     wanted = [replace(s, optional=False) if s.name in named else s for s in specs]
     resolved = resolve_shapes(wanted, known, batch)
     rng = np.random.default_rng(seed)

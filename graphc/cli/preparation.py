@@ -73,7 +73,10 @@ def prepared_picture(data: bytes, spec: Spec, what: str, how: Preparation, tell:
     channels, (height, width) = dims[axis], [d for i, d in enumerate(dims) if i != axis]
     colours = how.pixels or ("grey" if channels == 1 else "rgb")
     if isinstance(channels, int) and (channels == 1) != (colours == "grey"):
-        raise InputError(f"input '{spec.name}' has {channels} channels, and pixels are to be {colours}")
+        hint = "--pixels grey" if channels == 1 else "--pixels rgb, or bgr"
+        raise InputError(
+            f"input '{spec.name}' has {many(channels, 'channel')}, and pixels are to be {colours}", hint=hint
+        )
     try:
         pixels = decode(data, FORMATS[colours], upright=True)
     except InputError as error:

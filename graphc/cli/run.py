@@ -162,6 +162,12 @@ def _same_for_all(
             raise InputError(f"which input is '{source}'? Beside files it needs a name", hint=f"write NAME={source}")
         names.append(spec_named(compiled.inputs, name).name)
     specs = [s for s in compiled.inputs if s.name in names]
+    others = [n for n in shapes if n not in names]
+    if others:
+        raise InputError(
+            f"--shape {others[0] and others[0] + '='}{','.join(map(str, shapes[others[0]]))} is for inputs that are made up, and FILEs give these",
+            hint="leave it away; --resize makes pictures of another size",
+        )
     return make_feeds(specs, inputs, {n: d for n, d in shapes.items() if n in names}, None, seed, cast, how)
 
 

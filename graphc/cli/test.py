@@ -46,7 +46,7 @@ def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, 
     """
     from graphc.own import FILES, load_file
     from graphc.testing.operators import operators, own_operators
-    from graphc.testing.trial import try_operator
+    from graphc.testing.trial import try_operator, try_target
 
     before = {*own_operators()}
     for file in files:
@@ -60,6 +60,8 @@ def test(files: Sequence[str], pattern: str, examples: int, targets: tuple[str, 
     chosen = [n for n in names if pattern.lower() in n.lower()]
     if not chosen:
         raise InputError(f"no operator has '{pattern}' in its name", hint=f"there are {', '.join(names[:20])}")
+    for target in targets:
+        try_target(target)
     tried: list[Record] = []
     for name in chosen:
         result = try_operator(name, targets, examples, seed, out)

@@ -15,10 +15,10 @@ import numpy as np
 from graphc import expr
 from graphc.expr import Expr
 from graphc.graph import Graph, Node, Value
-from graphc.own import mistakes
+from graphc.own import FILES, mistake, mistakes
 from graphc.report import FusionNote
-from graphc.sizes import is_size_array
-from graphc.types import MaybeNone, TensorType
+from graphc.sizes import hint_of, is_size_array
+from graphc.types import MaybeNone, TensorType, broadcast
 
 MAX_OPERANDS = 8  # of one kernel's expression
 MAX_NODES = 16  # of one elementwise kernel
@@ -358,11 +358,26 @@ def scalar_of(node: Node) -> Expr:
     return scalar_tree(node, [operand(i, v) for i, v in enumerate(node.inputs)])
 
 
+def _is_broadcast(node: Node) -> bool:
+    """Has its result the shape to which its operands broadcast?"""
+    shapes = [tuple(map(hint_of, v.shape)) for v in node.operands]
+    try:
+        return broadcast(*shapes) == tuple(map(hint_of, node.output.shape))
+    except ValueError:
+        return False
+
+
 def scalar_tree(node: Node, args: Sequence[Expr | None]) -> Expr:
     """The node's scalar body over expressions of its operands."""
     assert node.op.scalar is not None
+    if node.op.name in FILES and not _is_broadcast(node):
+        shapes = " and ".join(str(v.type) for v in node.operands)
+        text = f"it has a `scalar`, so its result has the shape to which {shapes} broadcast, not {node.output.type}"
+        raise mistake(node.op.name, text).located(node=node.name)
     with mistakes(node.op.name, "scalar"):
         tree = node.op.scalar(*args, **{k: node.attrs[k] for k in node.op.scalar_attrs})
-    if not isinstance(tree, Expr):  # a body that does not depend on its operands
-        tree = expr.const(tree, node.output.dtype)
-    return expr.cast(tree, node.output.dtype)
+        if not isinstance(tree, (Expr, bool, int, float, np.number, np.bool_)):
+            raise TypeError(f"it gives {tree!r}, which is no expression and no number")
+        if not isinstance(tree, Expr):  # a body that does not depend on its operands
+            tree = expr.const(tree, node.output.dtype)
+        return expr.cast(tree, node.output.dtype)

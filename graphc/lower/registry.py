@@ -19,7 +19,7 @@ from graphc.expr import rounded
 from graphc.graph import Node, Value
 from graphc.lower.fuse import MOST_OPERANDS, scalar_of
 from graphc.op import Op, all_ops
-from graphc.own import note
+from graphc.own import mistakes, note
 
 if TYPE_CHECKING:
     from graphc.lower.fuse import Group
@@ -111,7 +111,8 @@ class Registry:
         for i in node.op.values:
             if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
                 return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
-        return rule.supported(node, target) if rule.supported else None
+        with mistakes(node.op.name, "supported"):
+            return rule.supported(node, target) if rule.supported else None
 
     def lowering_of(self, node: Node) -> Lower:
         """What lowers a node whose operands have their layouts."""

@@ -30,6 +30,11 @@ def _centred(x: np.ndarray, zero: np.ndarray | None) -> np.ndarray:
     return x.astype(np.float64) if zero is None else x.astype(np.float64) - zero.astype(np.float64)
 
 
+def _wrapped(total: np.ndarray) -> np.ndarray:
+    """Whole numbers in float64 as int32, modulo 2^32, as sums of kernels."""
+    return np.asarray(total).astype(np.int64).astype(INT32)
+
+
 def _emit_centred(b, x, zero, dtype):
     x = b.add("Cast", x, to=dtype)
     return x if zero is None else b.add("Sub", x, b.add("Cast", zero, to=dtype))
@@ -105,7 +110,7 @@ register(
         "MatMulInteger",
         ("a", "b", "a_zero_point?", "b_zero_point?"),
         _matmul_integer_infer,
-        lambda a, b, za=None, zb=None: np.asarray(np.matmul(_centred(a, _rows(za)), _centred(b, zb))).astype(INT32),
+        lambda a, b, za=None, zb=None: _wrapped(np.matmul(_centred(a, _rows(za)), _centred(b, zb))),
         expand=_matmul_integer_expand,
         macs=matmul_macs,
         samples=Samples(
@@ -225,7 +230,7 @@ def _conv_integer_infer(call: Call) -> list[TensorType]:
 
 def _conv_integer_reference(x, w, x_zero=None, w_zero=None, **attrs):
     w_zero = None if w_zero is None else _channels(w_zero, w.ndim, 0)
-    return conv(_centred(x, x_zero), _centred(w, w_zero), None, **attrs).astype(INT32)
+    return _wrapped(conv(_centred(x, x_zero), _centred(w, w_zero), None, **attrs))
 
 
 def _conv_integer_expand(b, call: Call):

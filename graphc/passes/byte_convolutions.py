@@ -49,7 +49,9 @@ def _summed(sweep: Sweep, x: Codes, w: Codes, b: np.ndarray | None, attrs: dict,
     zeros = (_zero(codes, sweep) for codes in (x, w))
     total = sweep.add("Cast", sweep.add("ConvInteger", x.values, w.values, *zeros, **attrs), to=FLOAT32)
     shape = (-1, *[1] * (len(w.values.shape) - 2))
-    scale = (x.scale.data.reshape(()) * w.scale.data).reshape(() if is_single(w.scale) else shape)
+    with np.errstate(all="ignore"):  # scales whose product is beyond float32, as it is where it is computed
+        scale = x.scale.data.reshape(()) * w.scale.data
+    scale = scale.reshape(() if is_single(w.scale) else shape)
     if b is None:
         return last("Mul", total, sweep.constant(scale))
     return last("Add", sweep.add("Mul", total, sweep.constant(scale)), sweep.constant(b.reshape(shape)))

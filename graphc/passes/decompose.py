@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from graphc.graph import Builder, Graph, Node, Value
 from graphc.memory_limit import require_results
-from graphc.own import mistakes
+from graphc.own import FILES, mistake, mistakes
 from graphc.passes.log import Log
 from graphc.passes.rewrite import Rewrite, Skip, Sweep
 from graphc.unread import all_attributes_read, require_operands_read
@@ -39,7 +39,11 @@ class Decompose:
             before, graph = graph, once(graph, log)
             if graph is before:
                 return graph
-        raise RecursionError(f"expansions do not end: {sorted({n.op.name for n in graph.nodes if self.wants(n)})}")
+        names = sorted({n.op.name for n in graph.nodes if self.wants(n)})
+        own = [name for name in names if name in FILES]
+        if own:
+            raise mistake(own[0], "its expansion does not end: it has the operator itself in it")
+        raise RecursionError(f"expansions do not end: {names}")
 
     def wants(self, node: Node) -> bool:
         if node.op.expand is None or node.op.scalar is not None or (self.domains and "::" not in node.op.name):
@@ -72,13 +76,29 @@ class Decompose:
             values = node.op.expand(sweep, call)
             if values is None:
                 node.attrs.ignore(*node.op.attrs)
+            else:
+                values = _checked(node, (values,) if isinstance(values, Value) else tuple(values))
         if values is None:
             return Skip("its expansion does not cover this use")
-        values = (values,) if isinstance(values, Value) else tuple(values)
         ignored = {v for i, v in enumerate(node.inputs) if i in call.ignored}
         read = {v for n in sweep.nodes[start:] for v in n.operands}
         require_operands_read(node, {*values, *read, *ignored}, EXPANSION)
         return _named(sweep, start, values, [v.name for v in node.outputs])
+
+
+def _checked(node: Node, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Of an operator of a user's: are they values of the inferred types? Raises TypeError where not."""
+    if node.op.name not in FILES:
+        return values
+    for value in values:
+        if not isinstance(value, Value):
+            raise TypeError(f"it gives {value!r}, which is no value of the builder")
+    if len(values) != len(node.outputs):
+        raise TypeError(f"it gives {len(values)} values, not {len(node.outputs)}")
+    for value, output in zip(values, node.outputs):
+        if None not in (value.type, output.type) and value.type != output.type:
+            raise TypeError(f"it gives {value.type}, and `infer` {output.type}")
+    return values
 
 
 def _named(sweep: Sweep, start: int, values: tuple[Value, ...], names: list[str]) -> tuple[Value, ...]:

@@ -21,8 +21,8 @@ Results = list[np.ndarray]
 
 def agree(
     graph: Net | Graph | str | os.PathLike[str],
-    against: Sequence[str] = ("reference", "onnxruntime"),
-    targets: Sequence[str] = ("cpu",),
+    against: str | Sequence[str] = ("reference", "onnxruntime"),
+    targets: str | Sequence[str] = ("cpu",),
     *,
     feeds: Mapping[str, np.ndarray] | None = None,
     tolerance: float = 1e-4,
@@ -41,13 +41,18 @@ def agree(
     """
     import graphc
 
+    against, targets = ((given,) if isinstance(given, str) else given for given in (against, targets))
     unknown = [name for name in against if name not in PEERS]
     if unknown:
         raise ValueError(f"'{unknown[0]}' is nothing to compare with; one of {', '.join(PEERS)}")
     if isinstance(graph, (str, os.PathLike)):
         graph = load(graph)
     net = graph if isinstance(graph, Net) else Net(graph, _random(graph) if feeds is None else feeds)
-    given = {v.name: np.asarray((net.feeds if feeds is None else feeds)[v.name]) for v in net.graph.inputs}
+    named = net.feeds if feeds is None else feeds
+    missing = [v.name for v in net.graph.inputs if v.name not in named]
+    if missing:
+        raise ValueError(f"feeds has no '{missing[0]}': the inputs are {', '.join(v.name for v in net.graph.inputs)}")
+    given = {v.name: np.asarray(named[v.name]) for v in net.graph.inputs}
     wanted = {name: w for name in against if (w := PEERS[name](net.graph, given)) is not None}
     moved: dict[str, float] = {}
     for target in targets:

@@ -30,7 +30,7 @@ SMALL = (
 
 def check(
     use: Use,
-    targets: Sequence[str] = ("cpu",),
+    targets: str | Sequence[str] = ("cpu",),
     *,
     tolerance: float | None = None,
     folder: str | Path | None = FOLDER,
@@ -46,6 +46,7 @@ def check(
     """
     import graphc
 
+    targets = (targets,) if isinstance(targets, str) else targets
     graph, want, models = use.graph(), exact(use), []
     for target in targets:
         model = graphc.compile(graph, target=target, **options)

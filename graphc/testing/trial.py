@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Flaky, Unsatisfiable
 
+import graphc
 from graphc.errors import GraphcError
+from graphc.graph import Builder
 from graphc.op import get_op
 from graphc.testing.checking import check, host_reasons
 from graphc.testing.files import write_use
@@ -72,6 +75,14 @@ def try_operator(name: str, targets: Sequence[str], examples: int, start: int, f
         return Trial(count, "", tuple(hosted))
     use, error = failed[0]  # Hypothesis runs the smallest last
     return Trial(count, _told(use, error, targets, folder), ())
+
+
+def try_target(target: str) -> None:
+    """Raises what a target lacks on this machine, which is no fault of an operator's: NoDeviceError, UnsupportedError,
+    MissingPackageError."""
+    b = Builder("target")
+    model = graphc.compile(b.build({"y": b.add("Neg", b.input("x", np.float32, (1,)))}), target=target)
+    model.run({"x": np.zeros(1, np.float32)})
 
 
 def _told(use: Use, error: Exception, targets: Sequence[str], folder: Path) -> str:

@@ -308,3 +308,13 @@ def test_files_are_not_kept(tmp_path: Path):
         assert tracemalloc.get_traced_memory()[1] < 10 * size
     finally:
         tracemalloc.stop()
+
+
+def test_a_shape_beside_files_is_refused(here: Path):
+    """Not ignored: a file has a shape."""
+    np.save("x.npy", np.zeros((2, 3, 8, 8), np.float32))
+    for given in (("x.npy",), ("--input", "x=x.npy")):
+        assert "--shape" in run("m.onnx", *given, "--shape", "x=5,3,8,8", code=4).output
+    run("m.onnx", "--input", "x=x.npy", "--shape", "x=2,3,8,8")
+    done = run("m.onnx", "red.png", "--pixels", "grey", code=4)
+    assert "has 3 channels, and pixels are to be grey" in done.output and "--pixels rgb" in done.output

@@ -193,3 +193,17 @@ def test_sums_over_large_weights_are_constants():
     data = rng.integers(0, 256, (2, 512), np.uint8)
     want = (data.astype(np.int64) - 9) @ (w.astype(np.int64) - 130)
     np.testing.assert_array_equal(model(data), want)
+
+
+@pytest.mark.parametrize("target", ["cpu", "cpu:avx2", "cpu:portable", "reference"])
+def test_sums_beyond_int32_wrap(target: str):
+    """Everywhere alike, modulo 2^32."""
+    require(target) if target != "reference" else None
+    b, depth = Builder("deep"), 33_100
+    x, w = np.zeros((2, depth), np.uint8), np.full((depth, 3), 255, np.uint8)
+    y = b.add("MatMulInteger", b.input("x", np.uint8, x.shape), b.constant(w), b.constant(np.uint8(255)))
+    image = b.input("i", np.uint8, (1, depth, 1, 1))
+    z = b.add("ConvInteger", image, b.constant(w.T[..., None, None].copy()), b.constant(np.uint8(255)))
+    found = graphc.compile(b.build({"y": y, "z": z}), target=target).run({"x": x, "i": x[:1, :, None, None]})
+    want = (-255 * 255 * depth + 2**31) % 2**32 - 2**31
+    assert (found["y"] == want).all() and (found["z"] == want).all()

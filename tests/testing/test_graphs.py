@@ -85,6 +85,9 @@ def test_agreement_with_others():
     assert agree(net) == agree(net.graph) == ("reference", "onnxruntime")
     with pytest.raises(ValueError, match="'torch' is nothing to compare with; one of reference, onnxruntime"):
         agree(net, against=("torch",))
+    assert agree(net, "reference", "cpu") == ("reference",)  # a name for several
+    with pytest.raises(ValueError, match="feeds has no 'x': the inputs are x"):
+        agree(net.graph, "reference", feeds={"z": np.zeros(3)})
 
 
 def test_what_onnxruntime_does_not_take_is_not_compared_with_it():

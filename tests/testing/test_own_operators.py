@@ -21,7 +21,7 @@ from graphc import expr as e
 from graphc import own
 from graphc.cli import main
 from graphc.code_digest import Unknown, code_digest
-from graphc.errors import GraphcError, LoadError
+from graphc.errors import GraphcError, LoadError, NoDeviceError
 from graphc.fingerprint import fingerprint
 from graphc.graph import Builder
 from graphc.op import Op, Reduction, get_op, register
@@ -289,6 +289,91 @@ def test_a_mistake_in_an_operator_is_told_with_its_file_and_line(part: str, tmp_
             graphc.compile(model)(np.ones((2, 4), np.float32))
         line = 7 if part == "reference" else 8
         assert f"mistaken.py: line {line}" in str(error.value) and "graphc test mistaken.py" in str(error.value)
+
+
+IN_A_FILE = """
+import numpy as np
+from graphc.lower.registry import lowers
+from graphc.op import Case, Op, Samples, Tensor, register
+
+def same(call):
+    return [call.type(0)]
+
+def fails(*operands):
+    raise ZeroDivisionError("mine")
+
+def adds(x):
+    x += 1
+    return x
+
+name, samples = "my.company::Wrong{number}", Samples(cases=(Case((Tensor((2, 4)),)),))
+{lines}
+"""
+WRONG = {
+    "infer={infer}, scalar=lambda x: x": [
+        ("lambda c: [c.type(0).with_shape((2000, 4))]", "the shape to which float32[2, 4] broadcast, not float32[2000, 4]"),
+        ("lambda c: [c.type(0).with_shape((2,))]", "the shape to which float32[2, 4] broadcast, not float32[2]"),
+        ("lambda c: ['float32']", "its `infer` fails: TypeError: it gives 'float32', which is no TensorType"),
+    ],
+    "infer=same, scalar={scalar}": [
+        ("lambda x: None", "its `scalar` fails: TypeError: it gives None, which is no expression"),
+        ("lambda x: 'x'", "its `scalar` fails: TypeError: it gives 'x', which is no expression"),
+    ],
+    "infer=same, expand={expand}": [
+        ("lambda b, c: b.add('Transpose', c.inputs[0], perm=[1, 0])", "it gives float32[4, 2], and `infer` float32[2, 4]"),
+        ("lambda b, c: b.add('Cast', c.inputs[0], to=np.dtype('float64'))", "it gives float64[2, 4], and `infer` float32[2, 4]"),
+        ("lambda b, c: (b.add('Neg', c.inputs[0]), 'x')[1]", "its `expand` fails: TypeError: it gives 'x', which is no value"),
+        ("lambda b, c: b.add(name, c.inputs[0])", "its expansion does not end"),
+        ("lambda b, c: b.add('Nope', c.inputs[0])", "unknown operator 'Nope'"),
+    ],
+    "infer=same, reference={reference}": [
+        ("adds", "its `reference` fails: ValueError: output array is read-only"),
+        ("lambda x: None", "its `reference` fails: TypeError: it gives None"),
+        ("lambda x: x.astype('float64')", "its `infer` and its `reference` disagree: result 'v1' is float64[2, 4]"),
+        ("lambda x: exit(0)", "its `reference` fails: SystemExit: 0"),
+    ],
+    "infer=same)); (lowers(name, supported={supported})(fails": [("fails", "its `supported` fails: ZeroDivisionError: mine")],
+    "infer=same)); (lowers(name)({lowering}": [("fails", "its `lowers` fails: ZeroDivisionError: mine")],
+}  # fmt: skip
+WRONGS = [(form, *case) for form, cases in WRONG.items() for case in cases]
+
+
+@pytest.mark.parametrize(("form", "part", "said"), WRONGS, ids=[said[:40] for *_, said in WRONGS])
+def test_what_an_operator_gives_is_held_against_its_record(form: str, part: str, said: str, tmp_path: Path):
+    """Nothing is computed from what it is not, and no answer is a bug of graphc's."""
+    number, path = WRONGS.index((form, part, said)), tmp_path / "wrong.py"
+    fields = form.format(**dict.fromkeys(("infer", "scalar", "expand", "reference", "supported", "lowering"), part))
+    other = "" if "reference=" in fields else "reference=lambda x: x, "
+    path.write_text(
+        IN_A_FILE.format(number=number, lines=f"register(Op(name, ('x',), samples=samples, {other}{fields}))")
+    )
+    model, x = onnx_file(tmp_path / "m.onnx", f"Wrong{number}"), np.ones((2, 4), np.float32)
+    with forgotten():
+        own.load_file(path)
+        with pytest.raises(GraphcError) as error:
+            graphc.compile(model)(x)
+        assert said in str(error.value) and "wrong.py" in str(error.value), error.value
+        assert (x == 1).all()
+
+
+def test_a_file_that_ends_the_program(tmp_path: Path):
+    path = tmp_path / "program.py"
+    path.write_text("import sys\n\nsys.exit(0)\n")
+    with pytest.raises(LoadError, match="program.py: line 3: SystemExit: 0"):
+        own.load_file(path)
+    done = CliRunner().invoke(main, ["test", str(path)])
+    assert done.exit_code == 3 and "__main__" in done.output
+    with pytest.raises(LoadError, match="does not exist"):
+        own.load_file(tmp_path / "none.py")
+
+
+def test_a_target_that_this_machine_lacks_is_no_failure_of_an_operator(monkeypatch: pytest.MonkeyPatch):
+    def lacks(*args, **kwargs):
+        raise NoDeviceError("there is no NVIDIA driver")
+
+    monkeypatch.setattr(graphc, "compile", lacks)
+    done = CliRunner().invoke(main, ["test", "-k", "Neg", "--examples", "1", "--target", "cuda"])
+    assert done.exit_code == 5 and "FAILED" not in done.output, done.output
 
 
 def test_abs_of_an_operand():
