@@ -26,8 +26,8 @@ SMALL = {
     "rbm_gibbs": Twin("", {"visible": 30, "hidden": 20, "steps": 3}),
     "deep_belief_net": Twin("", {"top": 40, "steps": 2}),
 }
-# Factors of kernels: those that are drawn make detectors' sizes of boxes, which are powers of e, too large for float32.
-CALM = {"yolo_v3": 0.5, "mask_rcnn": 0.5}
+# Factors of kernels: those that are drawn make detectors' sizes of boxes, which are powers of e, too large for float32 or its rounding.
+CALM = {"yolo_v3": 0.5, "mask_rcnn": 0.5, "retinanet": 0.7}
 
 
 def test_exceptions_exist():
@@ -62,10 +62,22 @@ def test_an_example_elsewhere(name: str, tmp_path: Path):
     session = onnxruntime.InferenceSession(exported, options, providers=["CPUExecutionProvider"])
     named = [f"{key}_1" if key in feeds else key for key in ours]  # in ONNX, no result has the name of an input
     assert [o.name for o in session.get_outputs()] == named
-    for (key, found), theirs in zip(ours.items(), session.run(None, feeds)):
+    expected = dict(zip(ours, session.run(None, feeds)))
+    if name == "retinanet":
+        ours = _ranked(ours, expected)
+    for (key, found), theirs in zip(ours.items(), expected.values()):
         assert found.shape == theirs.shape and found.dtype == theirs.dtype, key
         if theirs.dtype.kind == "f" and theirs.size:  # each of the two within 1e-4 of what float64 gives
             assert np.isfinite(theirs).all(), key
             np.testing.assert_allclose(found, theirs, rtol=0, atol=2e-4 * abs(theirs).max(), err_msg=key)
         else:
             np.testing.assert_array_equal(found, theirs, key)
+
+
+def _ranked(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our boxes in the order of theirs: those whose scores are equal but for rounding may have changed places with a neighbour."""
+    order: list[int] = []
+    for i, box in enumerate(theirs["boxes"]):
+        near = (j for j in range(i - 2, i + 3) if 0 <= j < len(ours["boxes"]) and j not in order)
+        order.append(min(near, key=lambda j: np.abs(ours["boxes"][j] - box).max()))
+    return {key: a[order] for key, a in ours.items()}
