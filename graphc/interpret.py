@@ -125,7 +125,7 @@ def run_node(node: Node, arrays: Sequence[np.ndarray | None], *, strict: bool = 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
     """The same elements, which a function of a user's can't change."""
-    view = array.view()
+    view = np.asarray(array).view()
     view.flags.writeable = False
     return view
 
