@@ -103,15 +103,15 @@ DECISIONS = {
         "vgg 14": "winograd F(4x4) 16: 8x2",
     },
     "avx2": {
-        "resnet stem": "direct 3x4",
+        "resnet stem": "direct 6x2",
         "resnet 56": "winograd F(6x6) 34: 6x2",
-        "resnet 56, in": "direct 3x4",
+        "resnet 56, in": "direct 6x2",
         "resnet 28": "winograd F(6x6) 25: 6x2",
-        "resnet 28, stride": "direct 4x3 14x1",
+        "resnet 28, stride": "direct 6x2",
         "resnet 14": "winograd F(4x4) 16: 3x4",
-        "resnet 14, out": "strassen 3x4",
+        "resnet 14, out": "strassen 6x2",
         "resnet 7": "winograd F(4x4) 4: 2x4",
-        "resnet 7, out": "strassen 3x4",
+        "resnet 7, out": "strassen 6x2",
         "mobilenet 112": "depthwise 6x1",
         "mobilenet 112, out": "direct 6x2",
         "mobilenet 56": "depthwise 6x1",
@@ -140,7 +140,14 @@ def test_decisions_of_products_and_attention():
 
 
 # --- the model of a register tile -----------------------------------------------------------------------------------------
-LOOPS = [tile_model.CONV, tile_model.WINOGRAD, tile_model.PRODUCT, tile_model.ATTENTION, tile_model.RECURRENT]
+LOOPS = [
+    tile_model.CONV,
+    tile_model.CONV_AVX2,
+    tile_model.WINOGRAD,
+    tile_model.PRODUCT,
+    tile_model.ATTENTION,
+    tile_model.RECURRENT,
+]
 
 
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=str)
