@@ -103,6 +103,7 @@ def test_there_is_code_for_avx512_without_the_instruction(most: int, dot: str):
     assert Toolchain(target, cache=False).address(tile)
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("a", [0, 127, 128, 255])
 @pytest.mark.parametrize("w", [-128, -127, -65, -64, 0, 64, 65, 127])
 def test_the_ends_of_both_ranges(a: int, w: int):
