@@ -8,7 +8,6 @@ from graphc.lower.fuse import Group
 from graphc.lower.host import lower_on_host
 from graphc.lower.lowering import Lowering
 from graphc.lower.program import Step
-from graphc.own import mistakes
 from graphc.unread import all_attributes_read, require_operands_read
 
 
@@ -26,7 +25,7 @@ def lower_group(lo: Lowering, group: Group, reason: str | None) -> None:
 
 def _lower_anchor(lo: Lowering, group: Group, node: Node) -> None:
     kernel, start = f"its {lo.rules.name} kernel", len(lo.program.steps)
-    with all_attributes_read(node, kernel), mistakes(node.op.name, "lowers"):
+    with all_attributes_read(node, kernel), lo.rules.mistakes(node, "lowers"):
         lo.rules.lowering_of(node)(lo, group)
     steps = (s for s in lo.program.steps[start:] if isinstance(s, Step))
     buffers = {b for s in steps for b in s.reads} | {lo.storage[v].ref.buffer for v in node.outputs if v in lo.storage}

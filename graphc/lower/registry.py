@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from graphc.expr import rounded
 from graphc.graph import Node, Value
 from graphc.lower.fuse import MOST_OPERANDS, scalar_of
 from graphc.op import Op, all_ops
-from graphc.own import mistakes, note
+from graphc.own import PARTS, mistakes, note
 
 if TYPE_CHECKING:
     from graphc.lower.fuse import Group
@@ -111,8 +112,13 @@ class Registry:
         for i in node.op.values:
             if node.call.has(i) and not node.inputs[i].is_const and not (pending and len(node.inputs[i].shape) <= 1):
                 return f"its '{node.op.inputs[i].rstrip('?')}' follows from data"
-        with mistakes(node.op.name, "supported"):
+        with self.mistakes(node, "supported"):
             return rule.supported(node, target) if rule.supported else None
+
+    def mistakes(self, node: Node, part: str) -> AbstractContextManager[None]:
+        """Where a function of the node's rule is called: what fails is told as a user's mistake if the rule comes from outside."""
+        rule = self.rule_of(node)
+        return mistakes(node.op.name, part) if any(rule is p for p in PARTS) else nullcontext()
 
     def lowering_of(self, node: Node) -> Lower:
         """What lowers a node whose operands have their layouts."""

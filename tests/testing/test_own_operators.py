@@ -24,6 +24,7 @@ from graphc.code_digest import Unknown, code_digest
 from graphc.errors import GraphcError, LoadError, NoDeviceError
 from graphc.fingerprint import fingerprint
 from graphc.graph import Builder
+from graphc.lower.registry import Rule
 from graphc.op import Op, Reduction, get_op, register
 from graphc.ops.elementwise import elementwise
 
@@ -354,6 +355,17 @@ def test_what_an_operator_gives_is_held_against_its_record(form: str, part: str,
             graphc.compile(model)(x)
         assert said in str(error.value) and "wrong.py" in str(error.value), error.value
         assert (x == 1).all()
+
+
+def test_a_fault_of_a_rule_of_graphcs_is_no_mistake_of_a_users(tmp_path: Path):
+    path = tmp_path / "right.py"
+    lines = "register(Op(name, ('x',), samples=samples, infer=same, reference=lambda x: x)); lowers(name)(fails)"
+    path.write_text(IN_A_FILE.format(number="None", lines=lines))
+    with forgotten():
+        own.load_file(path)
+        own.PARTS[:] = [part for part in own.PARTS if not isinstance(part, Rule)]  # as if it were ours
+        with pytest.raises(ZeroDivisionError):
+            graphc.compile(onnx_file(tmp_path / "m.onnx", "WrongNone"))(np.ones((2, 4), np.float32))
 
 
 def test_a_file_that_ends_the_program(tmp_path: Path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llvmlite import ir
 
 from graphc.backends.cpu.target import Target
-from graphc.backends.cpu.tile.dot import BYTES, NARROW, PAIRS, SHIFTED, WIDEST, Dot
+from graphc.backends.cpu.tile.dot import BYTES, NARROW, NARROW_MOST, PAIRS, SHIFTED, Dot
 from graphc.backends.cpu.tile.tile_micro import Tile
 from graphc.backends.llvm.emit import I8, I32, I64, Emit, i64
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graphc.graph import Value
 
 _INSTRUCTIONS = {BYTES: "vpdpbusd", PAIRS: "vdpbf16ps"}
-_MASKS, ONES = {BYTES: 0x7F7F7F7F, SHIFTED: 0x80808080}, 0x00010001
+_MASKS, _ONES = {BYTES: 0x7F7F7F7F, SHIFTED: 0x80808080}, 0x00010001
 RESERVED = 4  # vector registers that the step takes where there is no instruction for it
 
 
@@ -34,7 +34,7 @@ def dot_of_bytes(target: Target, weights: Value) -> Dot:
     if has_dot(target) or not target.asm or not weights.is_const:
         return BYTES
     lowest, highest = int(weights.data.min(initial=0)), int(weights.data.max(initial=0))
-    if max(-lowest, highest) <= WIDEST:
+    if max(-lowest, highest) <= NARROW_MOST:
         return NARROW
     if lowest == -128 or target.isa == "avx512":  # where `vpsignb` has no form
         return BYTES
@@ -66,7 +66,7 @@ class ByteTile(Tile):
         """The mask of the low seven bits of bytes, or that of the highest, where one is wanted, and 16-bit ones."""
         if self.native:
             return []
-        words = [_MASKS[self.dot], ONES] if self.dot in _MASKS else [ONES]
+        words = [_MASKS[self.dot], _ONES] if self.dot in _MASKS else [_ONES]
         return [self.q.b.bitcast(self.q.const(w, I32, self.vl), self.kind) for w in words]
 
     def spread_assembly(self, x: str, row: int, u: int, xu: int, to: str, registers: list[str]) -> str:

@@ -90,7 +90,7 @@ BYTES = Dot("bytes", UINT8, INT8, INT32, 4)  # AVX-512 VNNI, elsewhere some inst
 SHIFTED = replace(BYTES, name="shifted bytes")
 SHIFT = 128
 # the same in fewer still for weights of at most 64, either sign: no sum of two products by them exceeds 16 bits
-NARROW, WIDEST = replace(BYTES, name="narrow bytes"), 64
+NARROW, NARROW_MOST = replace(BYTES, name="narrow bytes"), 64
 # float32 by narrow weights, for one row: product/half_tile_micro.py
 FLOAT16, BFLOAT16 = (Dot(name, FLOAT32, BY_NAME[name], FLOAT32, 1) for name in ("float16", "bfloat16"))
 PAIRS = Dot("pairs", BY_NAME["bfloat16"], BY_NAME["bfloat16"], FLOAT32, 2)  # AVX512_BF16: product/byte_tile_micro.py
